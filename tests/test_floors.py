@@ -1,0 +1,149 @@
+"""The house rules that a machine holds: imports go down the floors, heavy libraries stay where they are named."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "toolkit"
+
+FLOORS = {
+    "arithmetic": 0,
+    "errors": 0,
+    "layers": 1,
+    "architectures": 2,
+    "costs": 2,
+    "datasets": 2,
+    "system": 2,
+    "export": 3,
+    "keras_files": 3,
+    "plots": 3,
+    "show": 3,
+    "build": 4,
+    "forward": 4,
+    "keras_layers": 4,
+    "loading": 4,
+    "processes": 5,
+    "training": 5,
+    "benchmarks": 6,
+    "jobs": 6,
+    "train_command": 6,
+    "ui": 7,
+    "__init__": 8,
+    "__main__": 8,
+}
+# Two files of one floor may know each other only where that is named here: who reads whom.
+NEIGHBOURS = {
+    ("architectures", "layers"),
+    ("errors", "arithmetic"),
+    ("keras_files", "costs"),
+}
+HEAVY = {
+    "keras": {"build", "keras_layers", "training", "benchmarks"},
+    "tensorflow": {"training"},
+    "matplotlib": {"plots"},
+    "gradio": {"ui"},
+    "aiohttp": set(),
+}
+
+
+def files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[str, str]]:
+    """(top-level package, part of the toolkit or "") for each import of a file, wherever it stands."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: write imports from the root, `from toolkit.x import y`"
+            module = node.module or ""
+            names = [f"{module}.{alias.name}" if module == "toolkit" else module for alias in node.names]
+        else:
+            continue
+        for name in names:
+            yield name.split(".")[0], name.split(".")[1] if name.startswith("toolkit.") else ""
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    here = part_of(path)
+    for _, other in imports(path):
+        if other and other != here and (here, other) not in NEIGHBOURS:
+            assert FLOORS[other] <= FLOORS[here], (
+                f"{here} (floor {FLOORS[here]}) imports {other} (floor {FLOORS[other]})"
+            )
+
+
+def test_no_two_modules_import_each_other() -> None:
+    edges = {(part_of(path), other) for path in files() for _, other in imports(path) if other}
+    loops = {(a, b) for a, b in edges if (b, a) in edges and a != b}
+    assert not loops
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_libraries_stay_where_they_are_named(path: Path) -> None:
+    for package, _ in imports(path):
+        assert part_of(path) in HEAVY.get(package, {part_of(path)}), f"{path.name} imports {package}"
+
+
+def test_every_module_has_a_floor_and_every_floor_a_module() -> None:
+    assert {part_of(path) for path in files()} == set(FLOORS)
+
+
+def test_arithmetic_runs_alone() -> None:
+    """The book runs this file under MicroPython: no import at all, nothing but functions, one error and tables."""
+    tree = ast.parse((PACKAGE / "arithmetic.py").read_text("utf-8"))
+    assert not [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert [node.name for node in tree.body if isinstance(node, ast.ClassDef)] == ["InputError"]
+    assert not [node for node in ast.walk(tree) if isinstance(node, (ast.Match, ast.AsyncFunctionDef))]
+
+
+def spent(code: str) -> tuple[float, float, list[str]]:
+    """CPU seconds and MiB that `code` adds to a bare interpreter, and the heavy modules that it loaded."""
+    measure = f"""
+import resource, sys
+def cpu(): used = resource.getrusage(resource.RUSAGE_SELF); return used.ru_utime + used.ru_stime
+before = cpu()
+{code}
+names = [name for name in ("numpy", "keras", "tensorflow", "gradio", "matplotlib", "pandas") if name in sys.modules]
+print(cpu() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, *names)
+"""
+    out = subprocess.run([sys.executable, "-c", measure], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    seconds, memory, *loaded = out.split()[-8:] if len(out.split()) > 8 else out.split()
+    return float(seconds), float(memory), loaded
+
+
+def test_importing_the_toolkit_is_cheap() -> None:
+    runs = [spent("import toolkit") for _ in range(3)]
+    assert min(seconds for seconds, _, _ in runs) <= 0.15
+    assert min(memory for _, memory, _ in runs) <= 25
+    assert runs[0][2] == []
+
+
+def test_public_names_load_on_first_use() -> None:
+    _, _, loaded = spent("import toolkit\nassert all(getattr(toolkit, name) for name in dir(toolkit))")
+    assert "keras" not in loaded
+    assert "gradio" not in loaded
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="resource usage is read the POSIX way")
+def test_pricing_a_network_needs_no_framework() -> None:
+    code = """
+import io, contextlib
+from toolkit.__main__ import app
+with contextlib.redirect_stdout(io.StringIO()):
+    app(["cost", "resnet50", "--json"], standalone_mode=False)
+"""
+    runs = [spent(code) for _ in range(3)]
+    assert min(seconds for seconds, _, _ in runs) <= 0.5
+    assert runs[0][2] == []

@@ -1,0 +1,102 @@
+"""The command line: `python -m toolkit cost | train | bench`. Each command loads only what it needs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.arithmetic import DTYPE_BYTES, OPTIMIZER_SLOTS, InputError
+from toolkit.costs import Network
+from toolkit.layers import Shape
+
+app = typer.Typer(
+    help="What convolutional networks cost, and training them on the machine you have.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keeps `python -m toolkit NAME` the form of every command, however many there are."""
+
+
+def parse_shape(text: str) -> Shape:
+    """A size such as 720x1280x3 as (720, 1280, 3); raises InputError for anything else.
+
+    >>> parse_shape("720x1280x3"), parse_shape("28 × 28 × 1")
+    ((720, 1280, 3), (28, 28, 1))
+    """
+    if not re.fullmatch(r"\s*\d{1,9}(\s*[x×,]\s*\d{1,9}){0,3}\s*", text):
+        raise InputError(f"a size is written like 224x224x3 (height x width x channels); {text!r} came")
+    return tuple(int(part) for part in re.split(r"[x×,]", text))
+
+
+def network(name: str, input_shape: Shape | None) -> Network:
+    """The rows of a `.keras` file, or the architecture of that name; raises InputError where there is neither."""
+    if name.endswith(".keras") or Path(name).is_file():
+        from toolkit.keras_files import read_keras_file
+
+        return read_keras_file(name, input_shape)
+    from toolkit.architectures import architecture
+
+    return architecture(name, input_shape)
+
+
+@app.command()
+def cost(
+    net: Annotated[str, typer.Argument(metavar="NAME|FILE.keras", help="An architecture's name, or a saved model.")],
+    input_size: Annotated[str, typer.Option("--input", metavar="HxWxC", help="Size of one image: 720x1280x3.")] = "",
+    batch: Annotated[int, typer.Option(help="Images that are computed together.")] = 1,
+    dtype: Annotated[str, typer.Option(help=f"One of {', '.join(DTYPE_BYTES)}.")] = "float32",
+    optimizer: Annotated[str, typer.Option(help=f"One of {', '.join(OPTIMIZER_SLOTS)}.")] = "adam",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object; bytes are integers.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
+    as_diagram: Annotated[bool, typer.Option("--diagram", help="The network from top to bottom.")] = False,
+) -> None:
+    """Parameters, MACs and memory of a network, layer by layer."""
+    from toolkit import show
+    from toolkit.costs import costs
+
+    if as_json + as_markdown + as_diagram > 1:
+        raise InputError("--json, --markdown and --diagram exclude each other; give one of them")
+    found = network(net, parse_shape(input_size) if input_size else None)
+    priced = costs(found, batch, dtype, optimizer, name=Path(net).stem)
+    if as_json:
+        typer.echo(show.to_json(priced))
+    elif as_markdown:
+        typer.echo(show.markdown(priced))
+    else:
+        typer.echo(show.diagram(found) if as_diagram else show.table(priced))
+
+
+@app.command()
+def networks() -> None:
+    """The architectures that `cost` and `train` know by name."""
+    from toolkit.architectures import ARCHITECTURES
+    from toolkit.costs import costs
+    from toolkit.show import readable_count, readable_shape
+
+    for name, make in ARCHITECTURES.items():
+        priced = costs(make())
+        size = readable_shape(priced.input_shape)
+        typer.echo(f"{name:<16}{size:<16}{priced.params:>13,} parameters  {readable_count(priced.macs):>7} MACs")
+
+
+def main() -> None:
+    """Run the command line; what a person got wrong is one sentence and exit status 2."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,470 @@
+"""Who trains when: a registry of jobs for a page with many visitors.
+
+A job trains one or more models side by side, each in a process of its own. At most `slots` jobs run at once; the others
+wait in line and can see their place. A job belongs to those who watch it: when the last viewer has been gone for
+`grace_seconds`, its processes end and its folder is removed. Everything a page shows is a frozen `JobView`.
+"""
+
+import atexit
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import psutil
+
+from toolkit.costs import Costs, costs
+from toolkit.datasets import DATASETS
+from toolkit.errors import InputError
+from toolkit.training import (
+    Done,
+    EpochEnd,
+    Event,
+    Failed,
+    Memory,
+    Started,
+    Step,
+    TrainConfig,
+    TrainResult,
+    network_of,
+)
+
+RunState = Literal["waiting", "starting", "training", "done", "stopped", "failed"]
+JobState = Literal["waiting", "running", "finished"]
+ENDED: tuple[RunState, ...] = ("done", "stopped", "failed")
+
+# More points than this on one curve cannot be told apart on a screen.
+CURVE_POINTS = 240
+
+FOLDER_PREFIX = "cnn-toolkit-jobs-"
+DIED = "the training process ended without a word, most likely for want of memory; try a smaller batch or network"
+
+
+class Worker(Protocol):
+    """A training process, as `processes.start_worker` returns it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still exists."""
+
+    def poll(self) -> Iterable[Event]:
+        """What arrived since the last call; never blocks."""
+
+    def stop(self) -> None:
+        """Ask the process to end and to keep what it learned; never blocks."""
+
+    def kill(self) -> None:
+        """End the process now."""
+
+
+Start = Callable[[TrainConfig, Path], Worker]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one server gives to its visitors. Seconds are wall time; `run_macs` counts a whole training run."""
+
+    slots: int = 2
+    waiting: int = 50
+    grace_seconds: float = 60.0
+    run_seconds: float = 900.0
+    kill_after_seconds: float = 2.0
+    run_memory_bytes: int = 4 * 10**9
+    run_macs: int = 2 * 10**13
+    kept_jobs: int = 64
+    kept_seconds: float = 6 * 3600.0
+
+    @staticmethod
+    def for_visitors() -> "Limits":
+        """Tighter limits for a page that is open to everyone."""
+        return Limits(run_seconds=300.0, run_memory_bytes=2 * 10**9, run_macs=4 * 10**12)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will take, known before it starts. `macs`: all MACs of the run, backward passes included."""
+
+    costs: Costs
+    images: int
+    macs: int
+
+
+def forecast(config: TrainConfig) -> Forecast:
+    """Predict parameters, memory and work of a run; raises InputError where the network cannot be.
+
+    One training step takes about three times the MACs of a prediction: one forward pass, and two products of the
+    same size backward (for the weights and for the inputs). Source: Kaplan et al. 2020, section 2.1.
+    """
+    info = DATASETS[config.dataset]
+    price = costs(network_of(config, info), batch=config.batch_size, optimizer=config.optimizer)
+    images = config.epochs * _images_per_epoch(config, info.train_size)
+    return Forecast(price, images, 3 * images * price.macs // config.batch_size)
+
+
+def _images_per_epoch(config: TrainConfig, train_size: int) -> int:
+    available = train_size - int(train_size * config.validation_fraction)
+    return min(available, config.train_limit or available)
+
+
+def check_size(config: TrainConfig, limits: Limits) -> Forecast:
+    """Return the forecast; raises InputError where the run is larger than this server allows."""
+    ahead = forecast(config)
+    if ahead.costs.training_bytes > limits.run_memory_bytes:
+        raise InputError(
+            f"this run would need about {ahead.costs.training_bytes / 1e9:.1f} GB of memory and the server gives "
+            f"{limits.run_memory_bytes / 1e9:.1f} GB; choose a smaller batch or fewer channels"
+        )
+    if ahead.macs > limits.run_macs:
+        raise InputError(
+            f"this run would compute {ahead.macs / 1e12:.1f} million million MACs and the server allows "
+            f"{limits.run_macs / 1e12:.0f}; choose fewer epochs, fewer channels or a smaller dataset"
+        )
+    return ahead
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One model of a job: the last event of each kind, and the curves so far. `folder` is where its files will be."""
+
+    config: TrainConfig
+    folder: Path
+    state: RunState = "waiting"
+    started: Started | None = None
+    step: Step | None = None
+    memory: Memory | None = None
+    steps: tuple[Step, ...] = ()
+    epochs: tuple[EpochEnd, ...] = ()
+    result: TrainResult | None = None
+    message: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state in ENDED
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One job at one moment. `place` counts the jobs ahead of it plus one while it waits, and is 0 afterwards."""
+
+    id: str
+    state: JobState
+    place: int
+    seconds: float
+    runs: tuple[RunView, ...]
+
+
+def advance(run: RunView, event: Event) -> RunView:
+    """The run after one more event."""
+    return replace(run, **_news(run, event))
+
+
+def _news(run: RunView, event: Event) -> dict[str, Any]:
+    """The fields that an event changes."""
+    match event:
+        case Started():
+            news: dict[str, Any] = {"state": "training", "started": event}
+        case Step():
+            news = {"step": event, "steps": _thinned((*run.steps, event))}
+        case EpochEnd():
+            news = {"epochs": (*run.epochs, event)}
+        case Memory():
+            news = {"memory": event}
+        case Done(result):
+            news = {"state": "stopped" if result.stopped else "done", "result": result}
+        case Failed(message):
+            news = {"state": "failed", "message": message}
+    return news
+
+
+def _thinned(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    return steps if len(steps) <= CURVE_POINTS else steps[::2]
+
+
+@dataclass
+class _Run:
+    """A view and the process behind it. Touched under the registry's lock only."""
+
+    view: RunView
+    worker: Worker | None = None
+    stop_asked: float | None = None
+
+    def end(self, state: RunState, message: str = "") -> None:
+        self.view = replace(self.view, state=state, message=message or self.view.message)
+
+    def ask_stop(self, now: float, message: str = "") -> None:
+        """Raise the stop flag once; a run that has not begun ends here."""
+        if self.view.ended or self.stop_asked is not None:
+            return
+        self.stop_asked = now
+        self.view = replace(self.view, message=message)
+        if self.worker is not None:
+            self.worker.stop()
+        elif self.view.state == "waiting":
+            self.end("stopped", message)
+
+    def kill(self) -> None:
+        if self.worker is not None and self.worker.alive:
+            self.worker.kill()
+
+
+@dataclass
+class _Job:
+    id: str
+    owner: str
+    runs: tuple[_Run, ...]
+    folder: Path
+    submitted: float
+    begun: float | None = None
+    ended: float | None = None
+    left: float | None = None
+    viewers: set[str] = field(default_factory=set)
+
+    @property
+    def state(self) -> JobState:
+        if all(run.view.ended for run in self.runs):
+            return "finished"
+        return "waiting" if self.begun is None else "running"
+
+
+class Jobs:
+    """The registry. Every method may be called from any thread and none blocks for longer than a few milliseconds.
+
+    `start` begins the training of one model (by default `processes.start_worker`); `clock` gives seconds. `tick` does
+    all the work that time brings; a thread calls it ten times a second unless `watchman` is false.
+    """
+
+    def __init__(
+        self,
+        limits: Limits = Limits(),
+        folder: Path | None = None,
+        *,
+        start: Start | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        watchman: bool = True,
+    ) -> None:
+        self.limits = limits
+        self._root = folder if folder is not None else own_folder()
+        self._start = start or _start_worker
+        self._clock = clock
+        self._watchman = watchman
+        self._jobs: dict[str, _Job] = {}
+        self._rubbish: set[Path] = set()
+        self._lock = threading.RLock()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        atexit.register(self.close)
+
+    # What visitors do.
+
+    def submit(self, configs: Sequence[TrainConfig], owner: str) -> str:
+        """Put a job in line and return its unguessable id; raises InputError where it is too large or too many."""
+        for config in configs:
+            check_size(config, self.limits)
+        with self._lock:
+            self._refuse_crowds(owner)
+            job = self._new_job(configs, owner)
+            self._jobs[job.id] = job
+            self._begin_waiting()
+            self._wake()
+        return job.id
+
+    def view(self, job_id: str) -> JobView:
+        """The job at this moment; raises InputError where it is not known (any more)."""
+        with self._lock:
+            job = self._find(job_id)
+            runs = tuple(run.view for run in job.runs)
+            return JobView(job.id, job.state, self._place(job), self._seconds(job), runs)
+
+    def knows(self, job_id: str | None) -> bool:
+        """Whether the job still exists."""
+        with self._lock:
+            return job_id in self._jobs
+
+    def stop(self, job_id: str, model: int | None = None) -> None:
+        """Ask one model, or all models, of a job to stop; what they learned is kept."""
+        with self._lock:
+            runs = self._find(job_id).runs
+            for run in runs if model is None else runs[model : model + 1]:
+                run.ask_stop(self._clock(), "stopped by you")
+
+    def watch(self, job_id: str, viewer: str) -> None:
+        """Note that `viewer` looks at the job, which keeps it."""
+        with self._lock:
+            job = self._find(job_id)
+            job.viewers.add(viewer)
+            job.left = None
+
+    def leave(self, viewer: str, job_id: str | None = None) -> None:
+        """Note that `viewer` no longer looks at the job (or at any job)."""
+        with self._lock:
+            for job in self._jobs.values():
+                if job_id in (None, job.id) and viewer in job.viewers:
+                    job.viewers.discard(viewer)
+                    job.left = job.left if job.viewers else self._clock()
+
+    # What time brings.
+
+    def tick(self) -> None:
+        """Read events, hold the limits, forget what nobody watches, and begin what waits."""
+        with self._lock:
+            now = self._clock()
+            for job in list(self._jobs.values()):
+                self._tend(job, now)
+            for job in self._forgettable(now):
+                self._forget(job)
+            self._begin_waiting()
+            self._clear_rubbish()
+
+    def close(self) -> None:
+        """End every process and remove every folder. Safe to call twice."""
+        self._closed.set()
+        with self._lock:
+            for job in list(self._jobs.values()):
+                self._forget(job)
+        shutil.rmtree(self._root, ignore_errors=True)
+        atexit.unregister(self.close)
+
+    def _refuse_crowds(self, owner: str) -> None:
+        active = [job for job in self._jobs.values() if job.state != "finished"]
+        if any(job.owner == owner for job in active):
+            raise InputError("your training is still running; wait for it to end or press Stop first")
+        if len(active) >= self.limits.slots + self.limits.waiting:
+            raise InputError(f"{len(active)} trainings are in line already; please try again in a few minutes")
+
+    def _new_job(self, configs: Sequence[TrainConfig], owner: str) -> _Job:
+        job_id = secrets.token_urlsafe(16)
+        folder = self._root / job_id
+        runs = tuple(_Run(RunView(config, folder / chr(ord("a") + i))) for i, config in enumerate(configs))
+        return _Job(job_id, owner, runs, folder, self._clock(), viewers={owner})
+
+    def _find(self, job_id: str) -> _Job:
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise InputError("this training is no longer here; press Train to start a new one") from None
+
+    def _place(self, job: _Job) -> int:
+        waiting = [other.id for other in self._jobs.values() if other.state == "waiting"]
+        return waiting.index(job.id) + 1 if job.id in waiting else 0
+
+    def _seconds(self, job: _Job) -> float:
+        return 0.0 if job.begun is None else (job.ended or self._clock()) - job.begun
+
+    def _begin_waiting(self) -> None:
+        """Fill the free slots, first come first served."""
+        running = sum(job.state == "running" for job in self._jobs.values())
+        waiting = [job for job in self._jobs.values() if job.state == "waiting"]
+        for job in waiting[: max(0, self.limits.slots - running)]:
+            job.begun = self._clock()
+            for run in job.runs:
+                run.view = run.view if run.view.ended else replace(run.view, state="starting")
+            threading.Thread(target=self._launch, args=(job,), daemon=True, name=f"launch {job.id}").start()
+
+    def _launch(self, job: _Job) -> None:
+        """Start the processes of a job. A cold start takes seconds, so it happens outside the lock."""
+        for run in job.runs:
+            if run.view.ended or not self.knows(job.id):
+                continue
+            try:
+                run.view.folder.mkdir(parents=True, exist_ok=True)
+                worker = self._start(run.view.config, run.view.folder)
+            except Exception as error:  # whatever it is, it must reach the page and not this thread's end
+                self._end(run, f"the training could not start: {error}")
+            else:
+                self._attach(job, run, worker)
+
+    def _end(self, run: _Run, message: str) -> None:
+        with self._lock:
+            run.end("failed", message)
+
+    def _attach(self, job: _Job, run: _Run, worker: Worker) -> None:
+        """Hand the process to its run, or end it where the job was stopped or forgotten meanwhile."""
+        with self._lock:
+            run.worker = worker
+            if job.id not in self._jobs:
+                self._forget(job)
+            elif run.stop_asked is not None:
+                worker.stop()
+
+    def _tend(self, job: _Job, now: float) -> None:
+        for run in job.runs:
+            if run.worker is not None and not run.view.ended:
+                self._tend_run(run, run.worker, now - (job.begun or now), now)
+        if job.state == "finished" and job.ended is None:
+            job.ended = now
+
+    def _tend_run(self, run: _Run, worker: Worker, age: float, now: float) -> None:
+        alive = worker.alive  # asked before reading, so that the last words of a process that ends now are read
+        run.view = reduce(advance, worker.poll(), run.view)
+        if run.view.ended:
+            return
+        if not alive:
+            run.end("stopped" if run.stop_asked is not None else "failed", run.view.message or DIED)
+        elif run.stop_asked is not None and now - run.stop_asked > self.limits.kill_after_seconds:
+            worker.kill()
+        elif age > self.limits.run_seconds:
+            run.ask_stop(now, f"stopped after {self.limits.run_seconds:.0f} seconds, the limit of this server")
+        elif run.view.memory is not None and run.view.memory.rss_bytes > self.limits.run_memory_bytes:
+            run.ask_stop(now, f"stopped at {run.view.memory.rss_bytes / 1e9:.1f} GB, the memory limit of this server")
+
+    def _forgettable(self, now: float) -> list[_Job]:
+        gone = [job for job in self._jobs.values() if self._abandoned(job, now)]
+        finished = [job for job in self._jobs.values() if job.state == "finished" and job not in gone]
+        return gone + finished[: max(0, len(finished) - self.limits.kept_jobs)]
+
+    def _abandoned(self, job: _Job, now: float) -> bool:
+        nobody = job.left is not None and now - job.left > self.limits.grace_seconds
+        old = job.ended is not None and now - job.ended > self.limits.kept_seconds
+        return nobody or old
+
+    def _forget(self, job: _Job) -> None:
+        for run in job.runs:
+            run.kill()
+        self._jobs.pop(job.id, None)
+        self._rubbish.add(job.folder)
+
+    def _clear_rubbish(self) -> None:
+        """Remove the folders of forgotten jobs; one into which a dying process still writes goes next time."""
+        for folder in list(self._rubbish):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                self._rubbish.discard(folder)
+
+    def _wake(self) -> None:
+        """See that the watchman's thread runs; it begins with the first job."""
+        if self._watchman and self._thread is None:
+            self._thread = threading.Thread(target=self._keep_watch, daemon=True, name="jobs")
+            self._thread.start()
+
+    def _keep_watch(self) -> None:
+        while not self._closed.wait(0.1):
+            self.tick()
+
+
+def _start_worker(config: TrainConfig, folder: Path) -> Worker:
+    from toolkit.processes import start_worker
+
+    return start_worker(config, folder)
+
+
+def own_folder(parent: Path | None = None) -> Path:
+    """A new folder for this process's jobs; those that a crash left behind an hour ago or more are removed."""
+    home = parent or Path(tempfile.gettempdir())
+    for old in home.glob(f"{FOLDER_PREFIX}*"):
+        if not psutil.pid_exists(_owner_of(old)) and time.time() - old.stat().st_mtime > 3600:
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=home))
+
+
+def _owner_of(folder: Path) -> int:
+    """The process id in a folder's name, or -1."""
+    number = folder.name.removeprefix(FOLDER_PREFIX).split("-")[0]
+    return int(number) if number.isdigit() else -1

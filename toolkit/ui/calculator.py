@@ -1,0 +1,314 @@
+"""The first tab: what a network costs, at once, while its layers and settings change."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import gradio as gr
+
+from toolkit import export, show
+from toolkit.architectures import ARCHITECTURES, architecture
+from toolkit.arithmetic import DTYPE_BYTES, OPTIMIZER_SLOTS
+from toolkit.costs import Costs, Network, costs
+from toolkit.errors import InputError
+from toolkit.keras_files import read_keras_file
+from toolkit.layers import Architecture, Shape
+from toolkit.ui import views
+from toolkit.ui.drawing import network_drawing
+from toolkit.ui.events import at_once
+from toolkit.ui.markup import message
+
+START = "small_cnn"
+OWN, OPENED = "own layers", "opened file"
+EDITOR = "Change the layers"
+DETAILS = ("Layers", "Drawing", EDITOR, "Export")
+FORMATS: dict[str, tuple[Literal["json", "markdown", "python"] | None, str]] = {
+    "JSON": ("json", "json"),
+    "Markdown": ("markdown", "md"),
+    "Keras code": ("python", "py"),
+    "Text diagram": (None, "txt"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a visitor has chosen. `network` is a name of `ARCHITECTURES`, `OWN` (then `table` counts) or `OPENED`."""
+
+    network: str
+    size: str
+    batch: float | None
+    dtype: str
+    optimizer: str
+    table: Sequence[Sequence[Any]]
+    file: str | None
+
+    def net(self) -> Network:
+        """The network itself; raises InputError where it cannot be."""
+        if self.network == OWN:
+            rows = [dict(zip(export.COLUMNS, row, strict=False)) for row in self.table]
+            return export.from_table("own network", _own_shape(self.size), rows)
+        if self.network == OPENED:
+            return read_keras_file(self._opened(), parse_shape(self.size) if self.size.strip() else None)
+        return architecture(self.network, parse_shape(self.size) if self.size.strip() else None)
+
+    def costs(self) -> Costs:
+        """The price of it; raises InputError."""
+        name = Path(self.file).name if self.network == OPENED and self.file else "model"
+        return costs(self.net(), whole("the batch", self.batch), self.dtype, self.optimizer, name=name)
+
+    def _opened(self) -> str:
+        if not self.file:
+            raise InputError("no file is open; drop a .keras file on the field below, or choose a network by its name")
+        return self.file
+
+
+def _own_shape(size: str) -> Shape:
+    if not size.strip():
+        raise InputError("own layers need an input size, such as 28x28x1")
+    return parse_shape(size)
+
+
+def parse_shape(text: str) -> Shape:
+    """A shape as people write it; raises InputError for anything else.
+
+    >>> parse_shape("224 × 224 x 3")
+    (224, 224, 3)
+    """
+    parts = text.lower().replace("×", "x").replace(",", "x").strip("()[] ").split("x")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise InputError(f"the input size is written like 224x224x3 (height, width, channels); {text[:60]!r} came")
+    return tuple(int(part) for part in parts)
+
+
+def whole(what: str, value: float | str | None) -> int:
+    """A number from a page as a whole number; raises InputError for text, fractions and nothing.
+
+    >>> whole("the batch", 32.0)
+    32
+    """
+    try:
+        number = float(value if value is not None else "nothing")
+        if number != int(number):
+            raise ValueError
+    except (ValueError, OverflowError, TypeError):
+        raise InputError(f"{what} must be a whole number; {str(value)[:40]!r} came; give a number such as 32") from None
+    return int(number)
+
+
+# ---- texts -----------------------------------------------------------------------------------------------------------
+
+
+def exported(price: Costs, net: Network, form: str) -> str:
+    """The network or its costs as text in one of `FORMATS`."""
+    match form:
+        case "Markdown":
+            return show.markdown(price)
+        case "Keras code":
+            return export.keras_code(net, price.name)
+        case "Text diagram":
+            return show.diagram(net)
+        case _:
+            return show.to_json(price)
+
+
+def table_of(net: Network) -> list[list[str]]:
+    """The rows of the editor; raises InputError for a network that was read from a file."""
+    if not isinstance(net, Architecture):
+        raise InputError("the layers of an opened file can be priced but not edited; start from a network by its name")
+    return [list(row.values()) for row in export.to_table(net)]
+
+
+def query(settings: Settings) -> dict[str, str]:
+    """The settings as the parameters of a link. An opened file stays on the machine of its owner."""
+    if settings.network == OPENED:
+        raise InputError("an opened file cannot be shared by a link; share the file itself")
+    net = settings.net()
+    asked = {"batch": str(whole("the batch", settings.batch)), "dtype": settings.dtype, "optimizer": settings.optimizer}
+    if settings.network == OWN and isinstance(net, Architecture):
+        return {"design": export.share_token(net), **asked}
+    return {"network": settings.network, "input": settings.size.replace(" ", ""), **asked}
+
+
+def link(parameters: Mapping[str, str], request: gr.Request | None) -> str:
+    """The address of this page with these settings. On a Space the visitor's address is that of the Space's page."""
+    space = os.environ.get("SPACE_ID")
+    page = f"https://huggingface.co/spaces/{space}" if space else _address(request)
+    return f"{page}?{urlencode(parameters)}"
+
+
+def _address(request: gr.Request | None) -> str:
+    """Where the visitor's browser says it is, without parameters."""
+    referer = dict(request.headers).get("referer", "") if request is not None else ""
+    parts = urlsplit(referer)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")) if parts.scheme in ("http", "https") else ""
+
+
+def from_query(parameters: Mapping[str, str]) -> Settings | None:
+    """The settings of a link, or None for a link without any; raises InputError for a damaged one."""
+    if "design" not in parameters and "network" not in parameters:
+        return None
+    table: list[list[str]] = []
+    network, size = parameters.get("network", START), parameters.get("input", "")
+    if "design" in parameters:
+        net = export.from_token(parameters["design"])
+        network, size, table = OWN, size_text(net.input_shape), table_of(net)
+    elif not size:
+        size = size_text(architecture(network).input_shape)
+    batch = whole("the batch", parameters.get("batch", "1"))
+    dtype, optimizer = parameters.get("dtype", "float32"), parameters.get("optimizer", "adam")
+    return Settings(network, size, batch, dtype, optimizer, table, None)
+
+
+def size_text(shape: Shape) -> str:
+    """A shape for the field of the input size.
+
+    >>> size_text((28, 28, 1))
+    '28x28x1'
+    """
+    return "x".join(str(size) for size in shape)
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+SIZE_HINT = "height x width x channels"
+FILE_HINT = "or drop a .keras file: only its description is read, its code is never run"
+EDITOR_HINT = (
+    "Write over any cell; the numbers above follow. The menu of a cell adds and removes rows. Sizes are written 3 or "
+    "1 x 7. Branches stand between marker rows: “Branches: add” (or concatenate, multiply), “next path”, "
+    "“end of branches”. Other arguments of a layer are JSON in the last column, such as {“use_bias”: false}."
+)
+Updates = dict[Any, Any]
+
+
+class Calculator:
+    """The tab: its components, and what happens when one of them changes."""
+
+    def __init__(self) -> None:
+        self.start = Settings(START, size_text(architecture(START).input_shape), 1, "float32", "adam", [], None)
+        self.shown = gr.State(DETAILS[0])
+        with gr.Row():
+            with gr.Column(scale=2, min_width=280):
+                self._controls()
+            with gr.Column(scale=5, min_width=320):
+                self.problem = gr.HTML(elem_id="price-problem")
+                self.totals = gr.HTML(views.totals(self.start.costs()), elem_id="totals")
+        self._details()
+        self._wire()
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """The components of `Settings`, in its order."""
+        return [self.network, self.size, self.batch, self.dtype, self.optimizer, self.table, self.file]
+
+    def _controls(self) -> None:
+        names = [(views.title(name), name) for name in ARCHITECTURES]
+        self.network = gr.Dropdown(
+            [*names, (OWN, OWN), (OPENED, OPENED)], value=START, label="Network", elem_id="network"
+        )
+        self.size = gr.Textbox(self.start.size, label="Input size", info=SIZE_HINT, max_lines=1, elem_id="size")
+        with gr.Row():
+            self.batch = gr.Number(1, label="Batch", precision=0, minimum=1, min_width=90, elem_id="batch")
+            self.dtype = gr.Dropdown(list(DTYPE_BYTES), value="float32", label="Number format", min_width=120)
+            self.optimizer = gr.Dropdown(list(OPTIMIZER_SLOTS), value="adam", label="Optimizer", min_width=110)
+        self.file = gr.File(label=FILE_HINT, file_types=[".keras"], height=110, elem_id="keras-file")
+        self.link = gr.Textbox(label="Link to exactly this", buttons=["copy"], interactive=False, max_lines=1)
+
+    def _details(self) -> None:
+        price = self.start.costs()
+        with gr.Tabs() as self.tabs:
+            with gr.Tab(DETAILS[0]):
+                self.layers = gr.HTML(views.layer_table(price), elem_id="layers")
+            with gr.Tab(DETAILS[1]):
+                self.drawing = gr.HTML(elem_id="drawing")
+            with gr.Tab(DETAILS[2]):
+                gr.Markdown(EDITOR_HINT)
+                self.table = gr.Dataframe(
+                    headers=list(export.COLUMNS), datatype="str", type="array", interactive=True, elem_id="editor"
+                )
+            with gr.Tab(DETAILS[3]):
+                self.form = gr.Radio(list(FORMATS), value="JSON", label="Format")
+                self.code = gr.Code(interactive=False, lines=16, max_lines=30, elem_id="export")
+
+    def _wire(self) -> None:
+        looks = [self.shown, self.form, *self.inputs]
+        results = [self.problem, self.totals, self.layers, self.drawing, self.code, self.link]
+        everything = [*results, *self.inputs]
+        settings = [self.size.input, self.batch.input, self.dtype.input, self.optimizer.input, self.form.input]
+        at_once(settings, self._answer, looks, results)
+        at_once(self.network.input, self._choose, looks, everything)
+        at_once(self.table.input, self._edit, looks, everything)
+        at_once(self.file.upload, self._open, looks, everything)
+        at_once(self.tabs.select, self._look, looks, [*everything, self.shown])
+
+    def wire_page(self, page: gr.Blocks) -> None:
+        """Read the settings of a link when the page opens."""
+        shown = [self.problem, *self.inputs, self.totals, self.layers, self.link]
+        at_once(page.load, self._load, [self.shown, self.form], shown)
+
+    # Handlers. Each returns the components that change; a problem changes the message alone.
+
+    def _answer(self, request: gr.Request, shown: str, form: str, *values: Any) -> Updates:
+        return self._priced(shown, form, Settings(*values), request)
+
+    def _choose(self, request: gr.Request, shown: str, form: str, *values: Any) -> Updates:
+        settings = Settings(*values)
+        if settings.network not in ARCHITECTURES:
+            return self._priced(shown, form, settings, request)
+        net = architecture(settings.network)
+        settings = replace(settings, size=size_text(net.input_shape))
+        table = {self.table: table_of(net)} if shown == EDITOR else {}
+        return {self.size: settings.size, **table, **self._priced(shown, form, settings, request)}
+
+    def _edit(self, request: gr.Request, shown: str, form: str, *values: Any) -> Updates:
+        settings = replace(Settings(*values), network=OWN)
+        return {self.network: OWN, **self._priced(shown, form, settings, request)}
+
+    def _open(self, request: gr.Request, shown: str, form: str, *values: Any) -> Updates:
+        settings = replace(Settings(*values), network=OPENED, size="")
+        updates = self._priced(shown, form, settings, request)
+        size = size_text(settings.costs().input_shape) if self.totals in updates else ""
+        return {self.network: OPENED, self.size: size, **updates}
+
+    def _look(self, request: gr.Request, event: gr.SelectData, _: str, form: str, *values: Any) -> Updates:
+        """Fill the part of the page that is being opened; the others are filled when they are looked at."""
+        settings, shown = Settings(*values), str(event.value)
+        updates = {self.shown: shown, **self._priced(shown, form, settings, request)}
+        if shown == EDITOR and settings.network != OWN:
+            try:
+                updates[self.table] = table_of(settings.net())
+            except InputError as error:
+                updates[self.problem] = message(str(error))
+        return updates
+
+    def _load(self, request: gr.Request, shown: str, form: str) -> Updates:
+        try:
+            settings = from_query(dict(request.query_params))
+        except InputError as error:
+            return {self.problem: message(str(error))}
+        if settings is None:
+            return {self.link: link(query(self.start), request)}
+        controls = dict(zip(self.inputs, vars(settings).values(), strict=True))
+        return {**controls, **self._priced(shown, form, settings, request)}
+
+    def _priced(self, shown: str, form: str, settings: Settings, request: gr.Request) -> Updates:
+        """The totals, the link, and the one detail that is open; or the sentence that says why not."""
+        try:
+            price, net = settings.costs(), settings.net()
+            updates = {self.problem: "", self.totals: views.totals(price), **self._detail(shown, form, price, net)}
+            return {**updates, self.link: "" if settings.network == OPENED else link(query(settings), request)}
+        except InputError as error:
+            return {self.problem: message(str(error))}
+
+    def _detail(self, shown: str, form: str, price: Costs, net: Network) -> Updates:
+        match shown:
+            case "Layers":
+                return {self.layers: views.layer_table(price)}
+            case "Drawing":
+                return {self.drawing: network_drawing(price.name, price.rows)}
+            case "Export":
+                return {self.code: gr.Code(exported(price, net, form), language=FORMATS[form][0])}
+            case _:
+                return {}

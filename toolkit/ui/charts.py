@@ -1,0 +1,129 @@
+"""Pictures as SVG from plain data: light enough to send twice a second, and coloured by the theme."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log10
+
+from toolkit.ui.markup import Html, join, tag
+
+Point = tuple[float, float]
+
+WIDTH, HEIGHT = 440, 250
+LEFT, RIGHT, TOP, BOTTOM = 46, 26, 12, 34
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a picture. `class_` names its colour; points are (x, y)."""
+
+    name: str
+    class_: str
+    points: tuple[Point, ...]
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From `low` to `high` onto pixels `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        span = self.high - self.low or 1.0
+        return round(self.start + (value - self.low) / span * (self.end - self.start), 1)
+
+
+def nice_step(span: float, steps: int = 5) -> float:
+    """The step of 1, 2 or 5 times a power of ten that divides `span` into about `steps`.
+
+    >>> nice_step(1.0), nice_step(2.3), nice_step(30, 6)
+    (0.2, 0.5, 5.0)
+    """
+    rough = max(span, 1e-9) / steps
+    power: float = 10.0 ** floor(log10(rough))
+    return min((factor * power for factor in (1, 2, 5, 10)), key=lambda step: abs(step - rough))
+
+
+def ticks(low: float, high: float, steps: int = 5) -> list[float]:
+    """Round numbers from `low` to `high`.
+
+    >>> ticks(0, 1)
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    step = nice_step(high - low, steps)
+    return [round(step * i, 10) for i in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)]
+
+
+def line_chart(
+    title: str,
+    curves: Sequence[Curve],
+    *,
+    x_high: float,
+    y_high: float,
+    x_label: str,
+    show_y: Callable[[float], str] = "{:g}".format,
+) -> Html:
+    """Curves over one pair of axes that begin at 0, each with its name at its end."""
+    x = Axis(0, x_high, LEFT, WIDTH - RIGHT)
+    y = Axis(0, y_high, HEIGHT - BOTTOM, TOP)
+    lines = [_curve(curve, x, y, show_y) for curve in curves if curve.points]
+    names = _end_labels([curve for curve in curves if curve.dots], x, y)
+    picture = tag(
+        "svg",
+        _grid(x, y, show_y, x_label),
+        *lines,
+        *names,
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        role="img",
+        aria_label=_spoken(title, curves, show_y),
+    )
+    return tag("figure", tag("figcaption", title), picture, class_="chart")
+
+
+def _spoken(title: str, curves: Sequence[Curve], show_y: Callable[[float], str]) -> str:
+    last = [f"{curve.name} {show_y(curve.points[-1][1])}" for curve in curves if curve.points]
+    return f"{title}: {', '.join(last) or 'no values yet'}"
+
+
+def _grid(x: Axis, y: Axis, show_y: Callable[[float], str], x_label: str) -> Html:
+    across = [_y_tick(value, x, y, show_y(value)) for value in ticks(y.low, y.high)]
+    along = [_x_tick(value, x, y) for value in ticks(x.low, x.high) if value == int(value)]
+    name = tag("text", x_label, x=(x.start + x.end) / 2, y=HEIGHT - 3, text_anchor="middle")
+    return tag("g", *across, *along, name, class_="grid", aria_hidden="true")
+
+
+def _y_tick(value: float, x: Axis, y: Axis, text: str) -> Html:
+    height = y(value)
+    line = tag("line", x1=x.start, x2=x.end, y1=height, y2=height)
+    return join([line, tag("text", text, x=x.start - 6, y=height + 4, text_anchor="end")])
+
+
+def _x_tick(value: float, x: Axis, y: Axis) -> Html:
+    return tag("text", f"{value:g}", x=x(value), y=y.start + 16, text_anchor="middle")
+
+
+def _curve(curve: Curve, x: Axis, y: Axis, show_y: Callable[[float], str]) -> Html:
+    path = " ".join(f"{x(a)},{y(min(b, y.high))}" for a, b in curve.points)
+    line = tag("polyline", points=path, class_=f"curve {curve.class_} {'bold' if curve.dots else ''}")
+    dots = [_dot(curve, point, x, y, show_y) for point in curve.points] if curve.dots else []
+    return join([line, *dots])
+
+
+def _dot(curve: Curve, point: Point, x: Axis, y: Axis, show_y: Callable[[float], str]) -> Html:
+    hint = tag("title", f"{curve.name}, epoch {point[0]:g}: {show_y(point[1])}")
+    return tag("circle", hint, cx=x(point[0]), cy=y(min(point[1], y.high)), r=3.5, class_=curve.class_)
+
+
+def _end_labels(curves: Sequence[Curve], x: Axis, y: Axis) -> list[Html]:
+    """The first letter of each curve at its end, moved apart where they would overlap."""
+    ends = [(y(min(curve.points[-1][1], y.high)), curve) for curve in curves if curve.points]
+    labels: list[Html] = []
+    lowest = float("-inf")
+    for height, curve in sorted(ends, key=lambda end: end[0]):
+        lowest = max(height, lowest + 14)
+        place = x(curve.points[-1][0]) + 8
+        labels.append(tag("text", curve.name[0], x=place, y=lowest + 4, class_=f"name {curve.class_}"))
+    return labels

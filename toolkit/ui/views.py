@@ -1,0 +1,123 @@
+"""What the page shows of the toolkit's answers: figures, tables and bars as markup."""
+
+from collections.abc import Callable, Sequence
+
+from toolkit import show
+from toolkit.costs import Costs, Row
+from toolkit.ui.drawing import FAMILIES, family
+from toolkit.ui.markup import Html, cards, join, table, tag
+
+TITLES = {
+    "three_layers": "Three layers",
+    "lenet5": "LeNet-5",
+    "alexnet": "AlexNet",
+    "alexnet_28": "AlexNet for 28 × 28",
+    "alexnet_32": "AlexNet for 32 × 32",
+    "vgg11": "VGG-11",
+    "vgg16": "VGG-16",
+    "googlenet": "GoogLeNet",
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "se_resnet50": "SE-ResNet-50",
+    "xception": "Xception",
+    "mobilenet_v2": "MobileNetV2",
+    "fcn8s": "FCN-8s",
+    "vit_tiny": "ViT-Tiny",
+    "small_cnn": "Small CNN",
+    "dense_baseline": "Dense baseline",
+}
+PARTS = {
+    "weights": "weights",
+    "gradients": "gradients",
+    "optimizer": "optimizer's memory",
+    "activations": "activations kept for the backward pass",
+    "input": "input",
+}
+
+
+def title(name: str) -> str:
+    """A network's name as people write it.
+
+    >>> title("resnet50"), title("my_net")
+    ('ResNet-50', 'my net')
+    """
+    return TITLES.get(name, name.replace("_", " "))
+
+
+# ---- the calculator --------------------------------------------------------------------------------------------------
+
+
+def totals(price: Costs) -> Html:
+    """The figures with their conventions, and where parameters and memory go."""
+    strips = tag(
+        "div",
+        _strip("Parameters", "from input to output", price.rows, lambda row: row.params, show.readable_count),
+        _strip("Activations", "output of each layer", price.rows, _activation_bytes(price), show.readable_bytes),
+        class_="pair",
+    )
+    return join([cards(figures(price)), strips, _families(price.rows), memory_bar(price)])
+
+
+def figures(price: Costs) -> list[tuple[str, str, str]]:
+    """What a network costs, as (what, how much, convention)."""
+    images = f"{price.batch} image" + "s" * (price.batch > 1)
+    unknown = f"; not those of {', '.join(price.uncounted)}" if price.uncounted else ""
+    return [
+        ("Parameters", f"{price.params:,}", "all numbers that the network keeps"),
+        ("Trainable", f"{price.trainable_params:,}", "those that training changes"),
+        ("MACs", show.readable_count(price.macs), f"for one image; 1 MAC = 2 FLOPs{unknown}"),
+        ("Weights", show.readable_bytes(price.weights_bytes), f"parameters in {price.dtype}; 1 MB = 10⁶ bytes"),
+        ("Memory to predict", show.readable_bytes(price.inference_bytes), f"weights and live activations, {images}"),
+        ("Memory to train", show.readable_bytes(price.training_bytes), f"one step with {price.optimizer}, {images}"),
+    ]
+
+
+def _activation_bytes(price: Costs) -> Callable[[Row], int]:
+    return lambda row: row.activation_bytes(price.batch, price.dtype)
+
+
+def _strip(
+    name: str, small: str, rows: Sequence[Row], value: Callable[[Row], int], readable: Callable[[int], str]
+) -> Html:
+    """A bar for each layer, in order, as tall as its share of the largest."""
+    values = [value(row) for row in rows]
+    largest, total = max([*values, 1]), sum(values) or 1
+    bars = (_strip_bar(row, count / largest, readable(count)) for row, count in zip(rows, values, strict=True))
+    top = rows[values.index(max(values))]
+    spoken = f"{name} of each layer; most in {top.name}: {readable(max(values))}"
+    caption = tag("figcaption", name, tag("small", f" {small}; most in {top.name}, {max(values) / total:.0%} of all"))
+    return tag("figure", caption, tag("div", *bars, class_="strip", role="img", aria_label=spoken))
+
+
+def _strip_bar(row: Row, share: float, text: str) -> Html:
+    return tag("i", class_=family(row.type), style=f"height:{100 * share:.1f}%", title=f"{row.name}: {text}")
+
+
+def _families(rows: Sequence[Row]) -> Html:
+    used = {family(row.type) for row in rows}
+    known = [(key, text) for key, text, _ in FAMILIES if key in used]
+    return tag(
+        "ul", *(tag("li", text, class_=f"key {key}") for key, text in [*known, ("other", "other")]), class_="legend"
+    )
+
+
+def memory_bar(price: Costs) -> Html:
+    """The bytes of one training step as one bar, in the order of its parts."""
+    total = price.training_bytes or 1
+    parts = [(index, PARTS[name], size) for index, (name, size) in enumerate(price.training_parts.items())]
+    bars = (_memory_part(index, f"{text}: {show.readable_bytes(size)}", size / total) for index, text, size in parts)
+    keys = (tag("li", f"{text} {show.readable_bytes(size)}", class_=f"key part{index}") for index, text, size in parts)
+    spoken = ", ".join(f"{text} {show.readable_bytes(size)}" for _, text, size in parts)
+    caption = tag("figcaption", "Memory of one training step")
+    stack = tag("div", *bars, class_="stack", role="img", aria_label=spoken)
+    return tag("figure", caption, stack, tag("ul", *keys, class_="legend"))
+
+
+def _memory_part(index: int, text: str, share: float) -> Html:
+    return tag("i", class_=f"part{index}", style=f"width:{100 * share:.2f}%", title=text)
+
+
+def layer_table(price: Costs) -> Html:
+    """One line a layer and the totals."""
+    head, *body = show.table_cells(price)
+    return table(head, body, caption=f"Layers of {title(price.name)}")
