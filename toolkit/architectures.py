@@ -76,22 +76,26 @@ def dense_baseline(input_shape: Shape = (28, 28, 1), classes: int = 10, units: i
 def small_cnn(
     input_shape: Shape = (28, 28, 1), classes: int = 10, channels: int = 16, dropout: float = 0.25
 ) -> Architecture:
-    """Three 3 × 3 convolutions of `channels`, twice and four times as many, each halving the image; then dropout.
+    """Three 3 × 3 convolutions of `channels`, twice and four times as many, with pools between them; then dropout.
 
     A small network in the manner of VGG (Simonyan and Zisserman 2015): it learns MNIST in two epochs on two CPU cores.
-    29,066 parameters for 28 × 28 grey images and 16 channels.
+    54,666 parameters for 28 × 28 grey images and 16 channels.
 
     >>> [layer.name for layer in small_cnn(channels=8).layers]
-    ['conv1', 'pool1', 'conv2', 'pool2', 'conv3', 'pool3', 'flatten', 'dropout', 'predictions']
+    ['conv1', 'pool1', 'conv2', 'pool2', 'conv3', 'flatten', 'dropout', 'predictions']
     """
     require_whole("channels", channels)
-    blocks = (
-        layer
-        for number, times in enumerate((1, 2, 4), 1)
-        for layer in (_relu_conv(times * channels, 3, f"conv{number}"), MaxPooling2D(2, name=f"pool{number}"))
+    layers = (
+        _relu_conv(channels, 3, "conv1"),
+        MaxPooling2D(2, name="pool1"),
+        _relu_conv(2 * channels, 3, "conv2"),
+        MaxPooling2D(2, name="pool2"),
+        _relu_conv(4 * channels, 3, "conv3"),
+        Flatten(name="flatten"),
+        Dropout(dropout, name="dropout"),
+        _softmax(classes),
     )
-    head = Flatten(name="flatten"), Dropout(dropout, name="dropout"), _softmax(classes)
-    return Architecture("small_cnn", input_shape, (*blocks, *head))
+    return Architecture("small_cnn", input_shape, layers)
 
 
 def _relu_conv(filters: int, kernel_size: int, name: str, strides: int = 1) -> Conv2D:
@@ -729,8 +733,8 @@ def _named(name: str) -> Callable[..., Architecture]:
         return ARCHITECTURES[name]
     wanted = str(name).lower().replace("-", "_").replace(" ", "_")
     close = difflib.get_close_matches(wanted, ARCHITECTURES, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise InputError(f"there is no network {name!r}; {hint}There are {', '.join(ARCHITECTURES)}")
+    nearest = f"the nearest is {close[0]!r}; " if close else ""
+    raise InputError(f"there is no network {name!r}; {nearest}choose one of {', '.join(ARCHITECTURES)}")
 
 
 def _require_options(name: str, make: Callable[..., Architecture], options: dict[str, object]) -> None:

@@ -104,7 +104,7 @@ def _parts(model: Any) -> list[Any]:
 
 def _first_output_shape(part: Any) -> Shape:
     """The shape of what a layer or operation gives, without the batch."""
-    output = part.output
+    output = part.outputs if hasattr(part, "outputs") else part.output
     while isinstance(output, (list, tuple, dict)):
         output = next(iter(output.values() if isinstance(output, dict) else output))
     if None in output.shape[1:]:

@@ -13,7 +13,7 @@ from typing import Any
 from toolkit import layers
 from toolkit.arithmetic import InputError
 from toolkit.costs import Network, Row, rows_of
-from toolkit.layers import Architecture, Branches, InputLayer, Layer, Merge, MultiHeadAttention, Other, Path, Pooling2D
+from toolkit.layers import Architecture, Branches, InputLayer, Layer, Merge, MultiHeadAttention, Other, Path
 
 # Guards against input made to exhaust: a description beyond these is refused.
 MOST_LAYERS = 2000
@@ -407,20 +407,10 @@ def _call(row: Row) -> str:
     home = "" if row.type in OWN_LAYERS else "layers."
     if isinstance(row.layer, Merge):
         return f"{home}{row.type}()"
-    given = {key: value for key, value in given_arguments(row.layer) if not _is_as_keras(row.layer, key, value)}
-    plain = [key for key in _leading_fields(row.layer) if key in given]
-    parts = [_literal(given.pop(key)) for key in plain]
-    return f"{home}{row.type}({', '.join(parts + [f'{key}={_literal(value)}' for key, value in given.items()])})"
-
-
-def _is_as_keras(layer: Layer, key: str, value: Any) -> bool:
-    """Whether an argument says "the same as another", which is Keras's default."""
-    return value == 0 and (isinstance(layer, Pooling2D) and key == "strides")
-
-
-def _leading_fields(layer: Layer) -> list[str]:
-    """The arguments that are written without their names."""
-    return [field.name for field in fields(layer) if not field.kw_only]
+    leading = [field.name for field in fields(row.layer) if not field.kw_only]
+    named = {key: value for key, value in given_arguments(row.layer) if key not in leading}
+    plain = [_literal(getattr(row.layer, key)) for key in leading]
+    return f"{home}{row.type}({', '.join(plain + [f'{key}={_literal(value)}' for key, value in named.items()])})"
 
 
 def _literal(value: Any) -> str:

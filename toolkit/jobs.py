@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -43,6 +44,8 @@ ENDED: tuple[RunState, ...] = ("done", "stopped", "failed")
 # More points than this on one curve cannot be told apart on a screen.
 CURVE_POINTS = 240
 
+# What a visitor may take home from a run.
+FILES = ("model.keras", "run.py", "history.csv", "result.json")
 FOLDER_PREFIX = "cnn-toolkit-jobs-"
 DIED = "the training process ended without a word, most likely for want of memory; try a smaller batch or network"
 
@@ -105,7 +108,7 @@ def forecast(config: TrainConfig) -> Forecast:
     info = DATASETS[config.dataset]
     price = costs(network_of(config, info), batch=config.batch_size, optimizer=config.optimizer)
     images = config.epochs * _images_per_epoch(config, info.train_size)
-    return Forecast(price, images, 3 * images * price.macs // config.batch_size)
+    return Forecast(price, images, 3 * images * price.macs)
 
 
 def _images_per_epoch(config: TrainConfig, train_size: int) -> int:
@@ -159,6 +162,18 @@ class JobView:
     place: int
     seconds: float
     runs: tuple[RunView, ...]
+
+
+def bundle(run: RunView) -> list[Path]:
+    """The files of a run that ended, an archive of all of them first; empty where nothing was learned."""
+    if run.result is None:
+        return []
+    files = [run.folder / name for name in FILES if (run.folder / name).exists()]
+    archive = run.folder.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as together:
+        for file in files:
+            together.write(file, f"model-{run.folder.name}/{file.name}")
+    return [archive, *files]
 
 
 def advance(run: RunView, event: Event) -> RunView:
@@ -342,7 +357,7 @@ class Jobs:
     def _new_job(self, configs: Sequence[TrainConfig], owner: str) -> _Job:
         job_id = secrets.token_urlsafe(16)
         folder = self._root / job_id
-        runs = tuple(_Run(RunView(config, folder / chr(ord("a") + i))) for i, config in enumerate(configs))
+        runs = tuple(_Run(RunView(config, folder / letter)) for letter, config in zip("abcdefgh", configs, strict=False))
         return _Job(job_id, owner, runs, folder, self._clock(), viewers={owner})
 
     def _find(self, job_id: str) -> _Job:
@@ -356,7 +371,9 @@ class Jobs:
         return waiting.index(job.id) + 1 if job.id in waiting else 0
 
     def _seconds(self, job: _Job) -> float:
-        return 0.0 if job.begun is None else (job.ended or self._clock()) - job.begun
+        if job.begun is None:
+            return 0.0
+        return (self._clock() if job.ended is None else job.ended) - job.begun
 
     def _begin_waiting(self) -> None:
         """Fill the free slots, first come first served."""
@@ -397,7 +414,7 @@ class Jobs:
     def _tend(self, job: _Job, now: float) -> None:
         for run in job.runs:
             if run.worker is not None and not run.view.ended:
-                self._tend_run(run, run.worker, now - (job.begun or now), now)
+                self._tend_run(run, run.worker, self._seconds(job), now)
         if job.state == "finished" and job.ended is None:
             job.ended = now
 

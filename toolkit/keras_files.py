@@ -123,7 +123,10 @@ def rows_from_config(config: Config, input_shape: Shape | None = None, unknown: 
     >>> [row.params for row in rows_from_config({"layers": [dense], "build_input_shape": [None, 3]})]
     [0, 8]
     """
-    return tuple(_Reader(input_shape, unknown).read(config))
+    rows = _Reader(input_shape, unknown).read(config)
+    if not rows:
+        raise InputError("the model has no input; give it one, for example keras.Input((224, 224, 3))")
+    return tuple(rows)
 
 
 class _Reader:
@@ -165,8 +168,8 @@ class _Reader:
         recorded = dict(_recorded_shapes(config["layers"]))
         outputs: dict[tuple[str, int], list[int]] = {}
         for position, entry in enumerate(_references(config["input_layers"])):
-            step = next(step for step in config["layers"] if step["name"] == entry[0])
-            fed = self._enter(entry[0], step["config"]["batch_shape"]) if feeds is None else feeds[position]
+            shapes = [step["config"]["batch_shape"] for step in config["layers"] if step["name"] == entry[0]]
+            fed = self._enter(entry[0], shapes[0]) if feeds is None else feeds[position]
             outputs[entry[0], 0] = [fed]
         waiting = [
             (step, number, list(_tensors(node)))
@@ -321,8 +324,21 @@ def _arguments(kind: type[Layer], config: Config) -> Iterator[tuple[str, Any]]:
     for field in fields(kind):
         if field.name == "name" or config.get(field.name) is None:
             continue
-        value = _activation(config) if field.name == "activation" else config[field.name]
-        yield field.name, _tupled(value)
+        value = _activation(config) if field.name == "activation" else _tupled(config[field.name])
+        value = value if field.name == "target_shape" else _shortest(value)
+        if (field.name, value) not in ((key, _shortest(_tupled(config.get(other)))) for key, other in _FOLLOWS):
+            yield field.name, value
+
+
+# Arguments that follow another one where they are not given: Keras writes the value down, we leave it out.
+_FOLLOWS = (("strides", "pool_size"), ("value_dim", "key_dim"))
+
+
+def _shortest(value: Any) -> Any:
+    """A pair of equal values as the one that people write; a shape, which may be such a pair, keeps its form."""
+    while isinstance(value, tuple) and len(value) == 2 and value[0] == value[1] and value[0] != -1:
+        value = value[0]
+    return value
 
 
 def _tupled(value: Any) -> Any:

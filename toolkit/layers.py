@@ -40,6 +40,19 @@ def pair(what: str, value: Size, least: int = 1) -> Pair:
     return require_whole(what, both[0], least), require_whole(what, both[1], least)
 
 
+def require_sizes(what: str, shape: Shape) -> Shape:
+    """Return `shape` if it is a tuple of whole numbers of at least 1; raises InputError otherwise.
+
+    >>> require_sizes("input_shape", (224, 224, 3))
+    (224, 224, 3)
+    """
+    if not isinstance(shape, tuple) or not shape:
+        raise InputError(f"{what} must be a tuple such as (224, 224, 3); {shape!r} came")
+    for size in shape:
+        require_whole(f"{what}: each size", size)
+    return shape
+
+
 def require_share(what: str, value: float) -> float:
     """Return `value` if it is at least 0 and below 1; raises InputError otherwise.
 
@@ -139,6 +152,9 @@ class InputLayer(Layer):
     """
 
     shape: Shape
+
+    def __post_init__(self) -> None:
+        require_sizes("input_shape", self.shape)
 
     def output_shape(self, shape: Shape) -> Shape:
         return self.shape
@@ -1045,8 +1061,5 @@ class Architecture:
     layers: Path
 
     def __post_init__(self) -> None:
-        if not isinstance(self.input_shape, tuple) or not self.input_shape:
-            raise InputError(f"input_shape must be a tuple such as (224, 224, 3); {self.input_shape!r} came")
-        for size in self.input_shape:
-            require_whole("input_shape: each size", size)
+        require_sizes("input_shape", self.input_shape)
         require_path(self.layers)

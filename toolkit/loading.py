@@ -45,6 +45,7 @@ FOLDER_IMAGE_SIZE = 64
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _TEST_SHARE = 0.2
+_VALIDATION = ("val", "valid", "validation")
 # Decoders that stay inside this process; Pillow's others include one that starts Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _RETRIES = 2
@@ -87,7 +88,8 @@ def load_dataset(
     A folder holds one subfolder for each class, or `train` and `test` (or `val`) with one for each class in both;
     with all three, `val` joins the training images. Without `test` and `val`, a fifth of each class becomes the
     test set, chosen by `seed`. Its images come out as RGB, `image_size` (64 by default, or (height, width)) large,
-    cut to that shape around their centre; what cannot be read is in `skipped`. The named datasets have one fixed
+    cut to that shape around their centre; what cannot be read is in `skipped`. A `str` that names a dataset is
+    never a folder; a `Path` always is. The named datasets have one fixed
     split and size, whatever the seed, so that models trained with different seeds meet the same test images.
 
     Raises InputError: unknown name, no network, damaged file, too few images or classes, too little memory.
@@ -108,13 +110,12 @@ def load_dataset(
 
 
 def _known(name: str | os.PathLike[str]) -> DatasetInfo | None:
-    """A path object is always a folder, so that Path("mnist") can mean a folder of that name."""
     return DATASETS.get(dataset_key(name)) if isinstance(name, str) else None
 
 
 def _folder(name: str | os.PathLike[str]) -> Path:
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    folder = Path(name)
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         raise InputError(
             f"{os.fspath(name)!r} is neither a dataset ({', '.join(DATASETS)}) nor a folder; choose one of these "
             "names or give the path of a folder that holds a subfolder of images for each class"
@@ -134,7 +135,7 @@ def _load_named(info: DatasetInfo, progress: bool) -> Dataset:
 
 def _local_file(info: DatasetInfo) -> Path | None:
     folder = os.environ.get("CNN_TOOLKIT_DATA")
-    path = Path(folder or "").expanduser() / f"{info.name}.npz"
+    path = Path(folder or "") / f"{info.name}.npz"
     return path if folder and path.is_file() else None
 
 
@@ -212,7 +213,8 @@ def _resized(image: Image.Image, height: int, width: int) -> Pixels:
 
 
 def _read_npz(path: Path) -> _Arrays:
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here, because np.load leaves the file open when it turns out to be no archive.
+    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
         return {key: file[key] for key in _KEYS if key in file}
 
 
@@ -407,21 +409,20 @@ class _Listing(NamedTuple):
 
 def _load_folder(folder: Path, image_size: int | tuple[int, int] | None, seed: int, progress: bool) -> Dataset:
     shape = _folder_shape(image_size)
-    train_roots, test_root = _parts(folder)
-    roots = (*train_roots, test_root) if test_root else train_roots
-    names = _class_names(folder, roots)
-    _require_memory(folder, sum(len(_listing([root], names).paths) for root in roots), shape)
-    x, y, skipped = _read_images(_listing(train_roots, names), shape, progress)
-    if test_root is None:
+    train_roots, test_roots = _parts(folder)
+    names = _class_names(folder, [*train_roots, *test_roots])
+    listings = [_listing(roots, names) for roots in (train_roots, test_roots)]
+    _require_memory(folder, sum(len(listing.paths) for listing in listings), shape)
+    (x, y, skipped), (x_test, y_test, skipped_test) = (_read_images(listing, shape, progress) for listing in listings)
+    skipped += skipped_test
+    arrays: _Arrays = {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test}
+    if test_roots:
+        _require_images(folder, y, names, 1, "to train", skipped)
+        _require_images(test_roots[0], y_test, names, 1, "to test", skipped)
+    else:
         _require_images(folder, y, names, 2, "one to train and one to test", skipped)
         train, test = train_validation_split(y, _TEST_SHARE, seed)
-        arrays: _Arrays = {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
-    else:
-        x_test, y_test, skipped_test = _read_images(_listing([test_root], names), shape, progress)
-        skipped += skipped_test
-        _require_images(folder, y, names, 1, "to train", skipped)
-        _require_images(test_root, y_test, names, 1, "to test", skipped)
-        arrays = {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test}
+        arrays = {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
     return replace(_checked(_folder_info(folder, shape, names), arrays, str(folder)), skipped=skipped)
 
 
@@ -436,17 +437,19 @@ def _folder_shape(image_size: int | tuple[int, int] | None) -> tuple[int, int, i
 
 def _subfolders(folder: Path) -> list[Path]:
     hidden = (".", "__")  # .git, .ipynb_checkpoints, __MACOSX
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(hidden))
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(hidden))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}); choose a folder that you may open") from error
 
 
-def _parts(folder: Path) -> tuple[list[Path], Path | None]:
-    """Training folders and the test folder; None stands for "split the training images"."""
+def _parts(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The folders of training and of test images; without the latter, the training images are to be split."""
     named = {path.name.lower(): path for path in _subfolders(folder)}
-    if "train" not in named or not named.keys() <= {"train", "val", "test"}:
-        return [folder], None
-    if "test" not in named:
-        return [named["train"]], named.get("val")
-    return [named[part] for part in ("train", "val") if part in named], named["test"]
+    if "train" not in named or not named.keys() <= {"train", "test", *_VALIDATION}:
+        return [folder], []
+    train, validation = [named["train"]], [named[name] for name in _VALIDATION if name in named]
+    return (train + validation, [named["test"]]) if "test" in named else (train, validation)
 
 
 def _class_names(folder: Path, roots: Sequence[Path]) -> tuple[str, ...]:
@@ -492,13 +495,14 @@ def _read_images(
 ) -> tuple[Pixels, Labels, tuple[Skipped, ...]]:
     from tqdm import tqdm
 
-    images = np.empty((len(files.paths), *shape), np.uint8)
+    count = len(files.paths)
+    images = np.empty((count, *shape), np.uint8)
     labels: list[int] = []
     skipped = []
     pairs = zip(files.paths, files.labels, strict=True)
-    for path, label in tqdm(pairs, total=len(files.paths), desc="images", unit="", disable=not progress):
+    for path, label in tqdm(pairs, total=count, desc="images", unit="", disable=not (progress and count)):
         try:
-            images[len(labels)] = _fitted(_decoded(path, MAX_PIXELS, near=max(shape)), shape, "crop")
+            images[len(labels)] = _fitted(_decoded(path, MAX_PIXELS, max(shape)), shape, "crop")
         except InputError as error:
             skipped.append(Skipped(str(path), str(error)))
         else:
@@ -509,7 +513,7 @@ def _read_images(
 def _require_images(
     folder: Path, labels: Labels, names: Sequence[str], least: int, purpose: str, skipped: Sequence[Skipped]
 ) -> None:
-    for name, count in class_counts(labels, names).items():
+    for name, count in zip(names, np.bincount(labels, minlength=len(names)), strict=True):
         if count < least:
             unread = f"; {len(skipped)} could not be read, the first because {skipped[0].reason}" if skipped else ""
             raise InputError(
@@ -536,18 +540,22 @@ def _folder_info(folder: Path, shape: tuple[int, int, int], names: tuple[str, ..
 # Single images
 
 
-def decode_image(data: bytes | str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """An image, from its file's bytes or path, as a person sees it: uint8 RGB (height, width, 3).
+def decode_image(
+    data: bytes | str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, near: int | None = None
+) -> Pixels:
+    """An image, from its file's bytes or path, as a person sees it: uint8 RGB (height, width, 3), not to be written.
 
     It is turned as its EXIF tag says; transparency lies on white; 16-bit greys keep their upper eight bits;
     an animation gives its first frame. Colour profiles are ignored, as training sets ignore them.
+    With `near`, the size that the image is wanted for, a JPEG may come out smaller, but no side below twice that:
+    a photo of 48 megapixels then takes a few megabytes instead of 460, and a fraction of the time.
     Raises InputError when the file is damaged, is no JPEG, PNG, WebP, GIF, BMP, TIFF or PPM, or has more than
     `max_pixels` pixels (or more than Pillow allows), which is known from its header before memory is taken.
 
     >>> decode_image(b"P6 1 1 255 " + bytes([255, 0, 0])).tolist()
     [[[255, 0, 0]]]
     """
-    return np.array(_decoded(data, max_pixels))
+    return np.asarray(_decoded(data, max_pixels, near))
 
 
 def prepare_image(image: Pixels, image_shape: tuple[int, int, int], *, fit: Fit = "crop") -> Pixels:
@@ -590,26 +598,24 @@ _warning_filters = threading.Lock()
 
 
 @contextmanager
-def _pillow_warnings() -> Iterator[None]:
-    """Odd metadata is no news here, and a decompression bomb is an error."""
+def _silent_pillow() -> Iterator[None]:
+    """What Pillow says about odd metadata or a large image is decided here, not printed."""
     with _warning_filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
 
-def _decoded(data: bytes | str | os.PathLike[str], max_pixels: int, near: int | None = None) -> Image.Image:
-    """The RGB image. With `near`, a JPEG may come smaller, but no side below twice that: eight times as fast."""
+def _decoded(data: bytes | str | os.PathLike[str], max_pixels: int, near: int | None) -> Image.Image:
     limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
     try:
-        with _pillow_warnings(), Image.open(_opened(data), formats=_FORMATS) as image:
+        with _silent_pillow(), Image.open(_opened(data), formats=_FORMATS) as image:
             if image.width * image.height > limit:
                 raise Image.DecompressionBombError
             if near is not None:
                 image.draft(None, (2 * near, 2 * near))
             ImageOps.exif_transpose(image, in_place=True)
             return _rgb(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise InputError(f"the image has more than {limit:,} pixels; make it smaller") from error
     except Exception as error:  # damaged bytes can make a decoder raise anything
         raise InputError(f"the image cannot be used: {_unreadable(error)}; choose another or save it anew") from error

@@ -16,6 +16,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -205,12 +206,16 @@ def _dress(axes: Axes, theme: Theme, title: str = "") -> None:
     axes.spines[["left", "bottom"]].set_color(theme.line)
     axes.set_axisbelow(True)
     if title:
-        axes.set_title(_printable(title), loc="left", color=theme.ink, fontsize=11, fontweight="bold", parse_math=False)
+        fitting = int(axes.bbox.width / axes.figure.dpi / 0.095)
+        axes.set_title(
+            _printable(title, fitting), loc="left", color=theme.ink, fontsize=11, fontweight="bold", parse_math=False
+        )
 
 
 def _heading(figure: Picture, theme: Theme, title: str) -> None:
     if title:
-        figure.suptitle(_printable(title), color=theme.ink, fontsize=13, fontweight="bold", parse_math=False)
+        fitting = int(figure.get_figwidth() / 0.125)
+        figure.suptitle(_printable(title, fitting), color=theme.ink, fontsize=13, fontweight="bold", parse_math=False)
 
 
 def _say(axes: Axes, theme: Theme, sentence: str) -> None:
@@ -746,6 +751,7 @@ def plot_layer_costs(
     """
     theme, rows = theme_of(style), _rows_of(model)
     require_whole("largest", largest)
+    require_whole("batch", batch)
     params = [(row.name, row.params) for row in rows]
     memory = [(row.name, row.activation_bytes(batch, dtype)) for row in rows]
     sides = [_largest(params, largest), _largest(memory, largest)]
@@ -1135,7 +1141,7 @@ class Box:
     rows: tuple[Row, ...]
     tangled: bool = False
 
-    @property
+    @cached_property
     def lines(self) -> list[str]:
         """What is written in the box: the layer, what is attached, output shape and parameters."""
         shape = "×".join(map(str, self.rows[-1].output_shape))
@@ -1147,12 +1153,12 @@ class Box:
         extra = ", ".join(word for word in attached if word)
         return [layer_label(self.rows[0]), *([f"+ {extra}"] if extra else []), last]
 
-    @property
+    @cached_property
     def size(self) -> Size:
         first, *rest = map(len, self.lines)
         return max(first * BOLD, *(length * LETTER for length in rest)) + PAD, len(self.lines) * ROW + PAD
 
-    @property
+    @cached_property
     def kind(self) -> object:
         """Equal for boxes that look the same."""
         return tuple(self.lines)
@@ -1173,11 +1179,11 @@ class Fork:
     paths: tuple[Chain, ...]
     join: Box | None
 
-    @property
+    @cached_property
     def sizes(self) -> list[Size]:
         return [chain_size(path) if path else (SIDE, 0.0) for path in self.paths]
 
-    @property
+    @cached_property
     def size(self) -> Size:
         left, right = self.reach
         under = self.join.size if self.join else (0.0, 0.0)
@@ -1188,7 +1194,7 @@ class Fork:
         """From the top of the fork to the top of its join."""
         return max(height for _, height in self.sizes) + 2 * (BUS + ARROW)
 
-    @property
+    @cached_property
     def centres(self) -> list[float]:
         """Where each path's middle lies, right of the fork's; a path beside which there are only identities is at 0."""
         edges = np.cumsum([0.0] + [width + GAP for width, _ in self.sizes])
@@ -1205,7 +1211,7 @@ class Fork:
         ]
         return -min(left for left, _ in ends), max(right for _, right in ends)
 
-    @property
+    @cached_property
     def kind(self) -> object:
         return tuple(tuple(item.kind for item in path) for path in self.paths), self.join and self.join.kind
 
@@ -1238,12 +1244,12 @@ class Repeat:
 
     chains: tuple[Chain, ...]
 
-    @property
+    @cached_property
     def size(self) -> Size:
         width, height = chain_size(self.chains[0])
         return width + 2 * GAP + 0.3, height + 2 * GAP
 
-    @property
+    @cached_property
     def kind(self) -> object:
         return len(self.chains), tuple(item.kind for item in self.chains[0])
 
@@ -1523,10 +1529,13 @@ def in_columns(chain: Chain) -> list[Chain]:
 
 def _cut(chain: Chain, height: float) -> list[Chain]:
     """Columns of at most `height`, each as full as it can be."""
-    columns: list[list[Item]] = [[]]
-    for item in chain:
-        if columns[-1] and chain_size((*columns[-1], item))[1] > height:
+    columns: list[list[Item]] = [[chain[0]]]
+    filled = chain[0].size[1]
+    for item in chain[1:]:
+        filled += _space_before(item) + item.size[1]
+        if filled > height:
             columns.append([])
+            filled = item.size[1]
         columns[-1].append(item)
     return [tuple(column) for column in columns]
 
@@ -1604,7 +1613,7 @@ def visualize_architecture(
     axes.set_axis_off()
     pen = Pen(axes, theme)
     _draw_columns(pen, columns, width)
-    heading = f"{name}: {sum(row.params for row in rows):,} parameters"
+    heading = f"{_printable(name, int(width / 0.12) - 25)}: {sum(row.params for row in rows):,} parameters"
     pen.write(MARGIN, 0.28, heading, bold=True, align="left", size=12)
     pen.write(
         MARGIN,

@@ -1,8 +1,8 @@
 """Work in a process of its own, which can be watched, stopped and killed, and which outlives nobody.
 
-On Linux with TensorFlow a *fork server* ("zygote") imports Keras once and stays single-threaded, so that it may fork: a
-worker then starts in some 30 ms and shares its memory. Everywhere else (Windows, macOS, JAX, which must not be forked) a
-worker is a fresh Python. Both get the same two pipes:
+On Linux with TensorFlow a *fork server* ("zygote") imports Keras once and stays single-threaded, so that it may fork:
+a worker then starts in some 30 ms and shares its memory. Everywhere else (Windows, macOS, JAX, which must not be
+forked) a worker is a fresh Python. Both get the same two pipes:
 
     inbox   the surroundings and the task; later one byte for "stop"; its end says that the parent is gone
     outbox  events, and last of all the value that the task returned
@@ -34,7 +34,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, NoReturn, Protocol
 
 import psutil
 
@@ -44,8 +44,8 @@ from toolkit.errors import InputError
 PRELOAD = ("toolkit.fitting",)
 # Keras can run on these; the order is the order of preference where nobody chose.
 BACKENDS = ("tensorflow", "jax", "torch")
-# Set in the fork server and in workers only. TensorFlow would fill the terminal, and OpenBLAS would start threads, after
-# which the fork server could not fork any more; TensorFlow has its own threads and does not need those.
+# Set in the fork server and in workers only. TensorFlow would fill the terminal, and OpenBLAS would start threads,
+# after which the fork server could not fork any more; TensorFlow has its own threads and does not need those.
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "OPENBLAS_NUM_THREADS": "1"}
 # A worker leaves the processor to the page that its visitors look at.
 NICENESS = 10
@@ -53,21 +53,22 @@ GRACE_SECONDS = 2.0
 LOG = "log.txt"
 
 _STOP = b"s"
-_FOREVER = 10**9
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends a process at once
 
 
 class Task(Protocol):
-    """What a worker does. It travels by pickle, so its class must be importable."""
+    """What a worker is to do. It travels by pickle."""
 
-    def run(self, context: Context) -> object:
-        """Do the work in the worker's process and return the last event."""
+    @property
+    def work(self) -> str:
+        """The function `(task, context) -> last event` that does it, as "module:name": the parent never imports it."""
 
     def ended(self, ending: Ending) -> object:
-        """In the parent: the last event of a worker that ended without returning one."""
+        """In the parent: the last event of a worker that ended without giving one."""
 
 
 class StopFlag:
-    """Tells a task to end. A task looks at it between two pieces of work; see `interrupting` for pieces without a seam."""
+    """Tells a task to end. It looks at the flag between pieces of work; `interrupting` is for one without a seam."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -131,10 +132,16 @@ class _Surroundings:
     folder: Path
     threads: int | None
 
+    @staticmethod
+    def here(folder: Path, threads: int | None) -> _Surroundings:
+        """Those of this process."""
+        environment = {**os.environ, **QUIET, "KERAS_BACKEND": backend()}
+        return _Surroundings(environment, str(Path.cwd()), list(sys.path), folder.resolve(), threads)
+
     def settle(self) -> None:
         """Make this process stand where the parent stands."""
         os.environ.clear()
-        os.environ.update({**self.environment, **QUIET, "KERAS_BACKEND": backend(self.environment)})
+        os.environ.update(self.environment)
         os.chdir(self.working_folder)
         sys.path[:] = self.module_path
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -172,8 +179,8 @@ def _configured_backend(environment: Mapping[str, str]) -> str | None:
 # The worker's side.
 
 
-def work(inbox_fd: int, outbox_fd: int) -> None:
-    """The life of a worker: read the task, run it, say its last word. Never returns."""
+def work(inbox_fd: int, outbox_fd: int) -> NoReturn:
+    """The life of a worker: read the task, do it, say its last word. Ends the process."""
     code = 1
     with contextlib.suppress(BaseException):
         code = _work(os.fdopen(inbox_fd, "rb"), os.fdopen(outbox_fd, "wb"))
@@ -181,39 +188,47 @@ def work(inbox_fd: int, outbox_fd: int) -> None:
     os._exit(code)
 
 
+def work_on_standard_streams() -> NoReturn:
+    """`work` with its two pipes at standard input and output."""
+    work(os.dup(0), os.dup(1))
+
+
 def _work(inbox: BinaryIO, outbox: BinaryIO) -> int:
     surroundings: _Surroundings = pickle.load(inbox)  # noqa: S301 - it comes from our own parent
     surroundings.settle()
     _be_modest()
-    with _output_into(surroundings.folder / LOG):
-        try:
-            _speak(outbox, True, _run(inbox, outbox, surroundings))
-        except BaseException:
-            traceback.print_exc()
-            return 1
-    (surroundings.folder / LOG).unlink(missing_ok=True)
+    log = surroundings.folder / LOG
+    _leave_the_terminal(log)
+    try:
+        _speak(outbox, True, _run(inbox, outbox, surroundings))
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    log.unlink(missing_ok=True)
     return 0
 
 
 def _run(inbox: BinaryIO, outbox: BinaryIO, surroundings: _Surroundings) -> object:
     task: Task = pickle.load(inbox)  # noqa: S301 - it comes from our own parent
+    module, _, name = task.work.partition(":")
     stop = StopFlag()
     threading.Thread(target=_listen, args=(inbox, stop), daemon=True, name="stop").start()
 
     def send(event: object) -> None:
         _speak(outbox, False, event)
 
-    return task.run(Context(surroundings.folder, surroundings.threads, send, stop))
+    function = getattr(importlib.import_module(module), name)
+    return function(task, Context(surroundings.folder, surroundings.threads, send, stop))
 
 
 def _speak(outbox: BinaryIO, last: bool, event: object) -> None:
-    """One frame: whether it is the last, and the event. Written whole, so that a kill leaves no half frame behind it."""
+    """One frame: whether it is the last, and the event."""
     outbox.write(pickle.dumps((last, event)))
     outbox.flush()
 
 
 def _listen(inbox: BinaryIO, stop: StopFlag) -> None:
-    """Raise the flag at the word "stop". When the parent is gone, end with the grace that the parent would have given."""
+    """Raise the flag at the word "stop". When the parent is gone, end, with the grace that it would have given."""
     while inbox.read(1):
         stop.set()
     stop.set()
@@ -229,18 +244,15 @@ def _be_modest() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-@contextlib.contextmanager
-def _output_into(log: Path) -> Iterator[None]:
-    """Send all output, C libraries' too, into a file: the terminal belongs to the parent."""
-    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    os.dup2(fd, 1)
-    os.dup2(fd, 2)
-    os.close(fd)
+def _leave_the_terminal(log: Path) -> None:
+    """Send all output, that of C libraries too, into a file, and read no input: the terminal belongs to the parent."""
+    for path, flags, fds in ((os.devnull, os.O_RDONLY, (0,)), (log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, (1, 2))):
+        opened = os.open(path, flags, 0o644)
+        for fd in fds:
+            os.dup2(opened, fd)
+        os.close(opened)
     sys.stdout = open(1, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115 - it lives with the process
     sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
-    yield
-    sys.stdout.flush()
-    sys.stderr.flush()
 
 
 # The fork server's side.
@@ -356,8 +368,325 @@ def _command(function: str, *arguments: object) -> list[str]:
 # The parent's side.
 
 
-class _Process(Protocol):
-    """A started process: its id as soon as it has one, and its exit code when it has ended (None: nobody knows)."""
+class Process(Protocol):
+    """A started process as its parent sees it. Both calls block until the answer is known."""
 
-    def pid(self) -> int | None: ...
-    def wait(self) -> int | None: ...
+    def begun(self) -> int | None:
+        """The process id; None when it could not be started."""
+
+    def exit_code(self) -> int | None:
+        """The exit code, negative for a signal; None when nobody knows."""
+
+
+class Launcher(Protocol):
+    """A way to start a worker that reads `inbox` and writes `outbox` (file descriptors, to be closed by the caller)."""
+
+    def __call__(self, inbox: int, outbox: int) -> Process:
+        """Start it; never waits for it."""
+
+
+class _Forked:
+    """A child of the fork server, which reports on a line of its own."""
+
+    def __init__(self, status: int) -> None:
+        self._status = status
+
+    def begun(self) -> int | None:
+        return _read_number(self._status)
+
+    def exit_code(self) -> int | None:
+        code = _read_number(self._status)
+        os.close(self._status)
+        return code
+
+
+class _Fresh:
+    """A new Python."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def begun(self) -> int | None:
+        return self._process.pid
+
+    def exit_code(self) -> int | None:
+        return self._process.wait()
+
+
+def _popen(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a Python that no Ctrl-C of our terminal reaches: the parent alone decides when it stops."""
+    if sys.platform == "win32":
+        options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
+    else:
+        options["start_new_session"] = True
+    environment = {**os.environ, **QUIET}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, **options)  # noqa: S603 - this Python
+
+
+def spawn(inbox: int, outbox: int) -> Process:
+    """The launcher that works everywhere: a new Python, which imports Keras itself."""
+    return _Fresh(_popen(_command("work_on_standard_streams"), stdin=inbox, stdout=outbox))
+
+
+class ForkServer:
+    """The launcher that forks: one process with `preload` imported, started on first use and again if it died."""
+
+    def __init__(self, preload: Sequence[str] = PRELOAD) -> None:
+        self._preload = tuple(preload)
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._threads: int | None = None
+
+    def __call__(self, inbox: int, outbox: int) -> Process:
+        """Ask for a worker. A server that is still warming up forks it as soon as it is ready."""
+        ours, theirs = os.pipe()
+        with self._lock:
+            try:
+                self._ask((inbox, outbox, theirs))
+            finally:
+                os.close(theirs)
+        return _Forked(ours)
+
+    def _ask(self, fds: Sequence[int]) -> None:
+        for last_try in (False, True):
+            try:
+                socket.send_fds(self._line(), [b"w"], fds)
+            except OSError:
+                self._close()
+                if last_try:
+                    raise
+            else:
+                return
+
+    def warm_up(self) -> None:
+        """Start the server, if it does not run, and do not wait for it."""
+        with self._lock:
+            self._line()
+
+    def threads(self) -> int:
+        """Wait until the server is warm, and return how many threads it has: 1, or it could not fork."""
+        with self._lock:
+            line = self._line()
+        if self._threads is None:
+            self._threads = (line.recv(1) or b"\0")[0]
+        return self._threads
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def close(self) -> None:
+        """End the server; its workers go on."""
+        with self._lock:
+            self._close()
+
+    def _line(self) -> socket.socket:
+        """The line to a living server."""
+        if self._control is not None and self.pid is not None:
+            return self._control
+        self._close()
+        return self._start()
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        self._control = ours
+        with theirs:
+            command = _command("serve", theirs.fileno(), self._preload)
+            quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+            self._process = _popen(command, pass_fds=(theirs.fileno(),), **quiet)
+        return ours
+
+    def _close(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.kill()  # it holds nothing that a kill could damage, and may be in the middle of an import
+            self._process.wait()
+        self._control, self._process, self._threads = None, None, None
+
+
+_server = ForkServer()
+atexit.register(_server.close)
+
+
+def can_fork() -> bool:
+    """Whether workers are forked: on Linux, with TensorFlow. JAX has threads from its import on, and macOS's own
+    libraries do not survive a fork.
+    """
+    return sys.platform == "linux" and backend() == "tensorflow"
+
+
+def launcher() -> Launcher:
+    """The best launcher for this system and backend."""
+    return _server if can_fork() else spawn
+
+
+def warm_up() -> None:
+    """Let the fork server import Keras in the background, so that the first training starts at once; returns at once.
+
+    Where nothing is forked there is nothing to warm. Raises InputError where no backend is installed.
+    """
+    if can_fork():
+        _server.warm_up()
+
+
+class Worker:
+    """A process at work on a task. Every method may be called from any thread; only `close` and `events` wait."""
+
+    def __init__(self, task: Task, folder: Path, threads: int | None, launch: Launcher) -> None:
+        self._task, self._folder = task, folder
+        self._events: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._finished = threading.Event()
+        self._pid: int | None = None
+        self._briefed = self._stopped = self._killed = False
+        briefing = pickle.dumps(_Surroundings.here(folder, threads)) + pickle.dumps(task)
+        inbox, outbox, self._process = _launched(launch)
+        self._inbox, self._outbox = os.fdopen(inbox, "wb"), os.fdopen(outbox, "rb")
+        threading.Thread(target=self._attend, args=(briefing,), daemon=True, name="worker").start()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, as soon as there is one and while the process lives."""
+        with self._lock:
+            return self._pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether more events may come. Once this is false, the last one can be read."""
+        return not self._finished.is_set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stopped
+
+    def poll(self) -> list[Any]:
+        """The events that came since the last call, without waiting."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self._events.get_nowait())
+        return found
+
+    def events(self, wait: float = 0.05) -> Iterator[Any]:
+        """All events as they come, and None whenever `wait` seconds passed without one."""
+        while True:
+            alive = self.alive
+            try:
+                yield self._events.get(timeout=wait if alive else 0)
+            except queue.Empty:
+                if not alive:
+                    return
+                yield None
+
+    def stop(self) -> None:
+        """Ask the worker to end and to keep what it has; never waits."""
+        with self._lock:
+            if self._briefed and not self._stopped:
+                self._write(_STOP)
+            self._stopped = True
+
+    def kill(self) -> None:
+        """End the process now; what its folder holds is kept. Never waits."""
+        with self._lock:
+            self._killed = True
+            begun = self._pid is not None
+            self._kill_begun()
+        if not begun:
+            self._finish(None)
+
+    def close(self, grace: float = GRACE_SECONDS) -> None:
+        """Stop, give it `grace` seconds, then kill it."""
+        self.stop()
+        if not self._finished.wait(grace):
+            self.kill()
+        self._finished.wait(grace)
+
+    def _kill_begun(self) -> None:
+        if self._killed and self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, _KILL)
+
+    def _write(self, data: bytes) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the worker has ended
+            self._inbox.write(data)
+            self._inbox.flush()
+
+    def _attend(self, briefing: bytes) -> None:
+        """In a thread of its own: brief the worker, pass on what it says, and note how it ended."""
+        self._write(briefing)  # may wait: a long task does not fit into the pipe before the worker reads
+        with self._lock:
+            self._briefed = True
+            if self._stopped:
+                self._write(_STOP)
+        pid = self._process.begun()
+        with self._lock:
+            self._pid = pid
+            self._kill_begun()
+        complete = self._listen()
+        self._hang_up()
+        code = self._process.exit_code()
+        with self._lock:
+            self._pid = None
+        self._finish(code, complete)
+
+    def _hang_up(self) -> None:
+        """Close both lines, at which a worker that still lives ends."""
+        with self._lock, contextlib.suppress(OSError):
+            self._inbox.close()
+        self._outbox.close()
+
+    def _listen(self) -> bool:
+        """Put every event into the queue; True when the last of them came."""
+        # Whatever keeps us from reading on (the end, half a frame after a kill), the worker has said its last.
+        with contextlib.suppress(Exception):
+            while True:
+                last, event = pickle.load(self._outbox)  # noqa: S301 - it comes from our own worker
+                self._events.put(event)
+                if last:
+                    return True
+        return False
+
+    def _finish(self, code: int | None, complete: bool = False) -> None:
+        """Put the last event into the queue, if the worker did not, and call the work finished; once."""
+        with self._lock:
+            try:
+                if not complete and not self._finished.is_set():
+                    self._events.put(self._task.ended(self._ending(code)))
+            finally:
+                self._finished.set()
+
+    def _ending(self, code: int | None) -> Ending:
+        log = self._folder / LOG
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        return Ending(self._folder, code, self._stopped, self._killed, text[-4000:])
+
+
+def _launched(launch: Launcher) -> tuple[int, int, Process]:
+    """Our ends of the two pipes, and the process at their other ends."""
+    their_inbox, inbox = os.pipe()
+    outbox, their_outbox = os.pipe()
+    try:
+        return inbox, outbox, launch(their_inbox, their_outbox)
+    except BaseException:
+        os.close(inbox)
+        os.close(outbox)
+        raise
+    finally:
+        os.close(their_inbox)
+        os.close(their_outbox)
+
+
+def start_worker(
+    task: Task, folder: str | os.PathLike[str], threads: int | None = 1, launch: Launcher | None = None
+) -> Worker:
+    """Start work on a task in a process of its own and return at once.
+
+    `folder` is where the worker keeps its files. `threads` limits the threads of one operation; with 1, two workers
+    side by side finish sooner than one after the other, and None lets the backend take every processor.
+    Raises InputError where no backend is installed, OSError where no process can be started.
+    """
+    return Worker(task, Path(folder), threads, launch or launcher())

@@ -17,14 +17,15 @@ from toolkit.errors import InputError
 from toolkit.keras_files import read_keras_file
 from toolkit.layers import Architecture, Shape
 from toolkit.ui import views
+from toolkit.ui.components import Updates, area, at_once, message_area
 from toolkit.ui.drawing import network_drawing
-from toolkit.ui.events import at_once
 from toolkit.ui.markup import message
 
 START = "small_cnn"
 OWN, OPENED = "own layers", "opened file"
 EDITOR = "Change the layers"
-DETAILS = ("Layers", "Drawing", EDITOR, "Export")
+SHARING = "Share and export"
+DETAILS = ("Layers", "Drawing", EDITOR, SHARING)
 FORMATS: dict[str, tuple[Literal["json", "markdown", "python"] | None, str]] = {
     "JSON": ("json", "json"),
     "Markdown": ("markdown", "md"),
@@ -61,7 +62,7 @@ class Settings:
 
     def _opened(self) -> str:
         if not self.file:
-            raise InputError("no file is open; drop a .keras file on the field below, or choose a network by its name")
+            raise InputError("no file is open; open a .keras file with the button, or choose a network by its name")
         return self.file
 
 
@@ -174,13 +175,10 @@ def size_text(shape: Shape) -> str:
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 SIZE_HINT = "height x width x channels"
-FILE_HINT = "or drop a .keras file: only its description is read, its code is never run"
-EDITOR_HINT = (
-    "Write over any cell; the numbers above follow. The menu of a cell adds and removes rows. Sizes are written 3 or "
-    "1 x 7. Branches stand between marker rows: “Branches: add” (or concatenate, multiply), “next path”, "
-    "“end of branches”. Other arguments of a layer are JSON in the last column, such as {“use_bias”: false}."
-)
-Updates = dict[Any, Any]
+OPEN_LABEL = "Open a .keras file (its code is never run)"
+EDITOR_HINT = """Write over any cell; the numbers above follow. The menu of a cell adds and removes rows. Sizes are
+written `3` or `1 x 7`. Branches stand between the rows `Branches: add` (or `concatenate`, `multiply`), `next path` and
+`end of branches`. Whatever else a layer takes is JSON in the last column, such as `{"use_bias": false}`."""
 
 
 class Calculator:
@@ -193,8 +191,8 @@ class Calculator:
             with gr.Column(scale=2, min_width=280):
                 self._controls()
             with gr.Column(scale=5, min_width=320):
-                self.problem = gr.HTML(elem_id="price-problem")
-                self.totals = gr.HTML(views.totals(self.start.costs()), elem_id="totals")
+                self.problem = message_area(elem_id="price-problem")
+                self.totals = area(views.totals(self.start.costs()), elem_id="totals")
         self._details()
         self._wire()
 
@@ -210,25 +208,25 @@ class Calculator:
         )
         self.size = gr.Textbox(self.start.size, label="Input size", info=SIZE_HINT, max_lines=1, elem_id="size")
         with gr.Row():
-            self.batch = gr.Number(1, label="Batch", precision=0, minimum=1, min_width=90, elem_id="batch")
-            self.dtype = gr.Dropdown(list(DTYPE_BYTES), value="float32", label="Number format", min_width=120)
-            self.optimizer = gr.Dropdown(list(OPTIMIZER_SLOTS), value="adam", label="Optimizer", min_width=110)
-        self.file = gr.File(label=FILE_HINT, file_types=[".keras"], height=110, elem_id="keras-file")
-        self.link = gr.Textbox(label="Link to exactly this", buttons=["copy"], interactive=False, max_lines=1)
+            self.batch = gr.Number(1, label="Batch", precision=0, minimum=1, min_width=100, elem_id="batch")
+            self.dtype = gr.Dropdown(list(DTYPE_BYTES), value="float32", label="dtype", min_width=130)
+        self.optimizer = gr.Dropdown(list(OPTIMIZER_SLOTS), value="adam", label="Optimizer")
+        self.file = gr.UploadButton(OPEN_LABEL, file_types=[".keras"], size="sm", elem_id="keras-file")
 
     def _details(self) -> None:
         price = self.start.costs()
         with gr.Tabs() as self.tabs:
             with gr.Tab(DETAILS[0]):
-                self.layers = gr.HTML(views.layer_table(price), elem_id="layers")
+                self.layers = area(views.layer_table(price), elem_id="layers")
             with gr.Tab(DETAILS[1]):
-                self.drawing = gr.HTML(elem_id="drawing")
+                self.drawing = area(elem_id="drawing")
             with gr.Tab(DETAILS[2]):
                 gr.Markdown(EDITOR_HINT)
                 self.table = gr.Dataframe(
                     headers=list(export.COLUMNS), datatype="str", type="array", interactive=True, elem_id="editor"
                 )
             with gr.Tab(DETAILS[3]):
+                self.link = gr.Textbox(label="Link to exactly this", buttons=["copy"], interactive=False, max_lines=1)
                 self.form = gr.Radio(list(FORMATS), value="JSON", label="Format")
                 self.code = gr.Code(interactive=False, lines=16, max_lines=30, elem_id="export")
 
@@ -308,7 +306,7 @@ class Calculator:
                 return {self.layers: views.layer_table(price)}
             case "Drawing":
                 return {self.drawing: network_drawing(price.name, price.rows)}
-            case "Export":
+            case "Share and export":
                 return {self.code: gr.Code(exported(price, net, form), language=FORMATS[form][0])}
             case _:
                 return {}

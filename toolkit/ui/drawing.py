@@ -104,7 +104,7 @@ def spots(found: Sequence[Box]) -> list[Spot]:
     widths = _largest(found, lambda box: box.level, lambda box: box.width)
     heights = _largest(found, lambda box: box.lane, lambda box: box.height)
     gap = 0.6 * GAP if len(found) > ROOMY else 2.6 * GAP
-    left = _offsets(widths, gap, GAP)
+    left = _offsets(widths, gap, 1.5 * GAP)
     top = _offsets(heights, GAP, 2 * GAP)
     return [Spot(box, left[box.level], top[box.lane] + heights[box.lane] / 2) for box in found]
 

@@ -39,14 +39,17 @@ CSS = """
 .dark { --a: #56b4e9; --b: #f0a64b; --line: #3a4658; --faint: #1c2636; --quiet: #b7c1cf; --good: #4fd0a5;
   --conv: #56b4e9; --pool: #f0c14b; --dense: #3fc79b; --norm: #d8c95a; --attention: #e08fc0; --merge: #dd8fb4;
   --other: #8b97a8; --paper: #0f1726; }
-.gradio-container { max-width: 1320px !important; margin: 0 auto; }
+.gradio-container { max-width: 1320px !important; width: 100% !important; margin: 0 auto; }
+.gradio-container main, .gradio-container .column, .gradio-container .block { min-width: 0; }
 .title h1 { font-size: 1.5rem; margin: 0; }
 .title p { margin: .2rem 0 0; color: var(--quiet); max-width: 75ch; }
 .message { border-left: 4px solid #c0392b; background: #fdecea; color: #7a1f14; padding: .55rem .8rem; margin: 0;
   border-radius: 4px; }
 .message.note { border-color: var(--a); background: var(--faint); color: inherit; }
 .dark .message.problem { background: #3c1b18; color: #ffc9c2; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .6rem; margin: 0; }
+.message-area:not(:has(.message)) { display: none; }
+.cards { display: grid; grid-template-columns: repeat(2, 1fr); gap: .6rem; margin: 0; }
+@media (min-width: 640px) { .cards { grid-template-columns: repeat(3, 1fr); } }
 .cards > div { border: 1px solid var(--line); border-radius: 8px; padding: .55rem .75rem; background: var(--paper); }
 .cards dt { font-size: .82rem; color: var(--quiet); }
 .cards dd { margin: 0; }
@@ -60,10 +63,13 @@ CSS = """
   white-space: nowrap; }
 .scroll th[scope=row], .scroll thead th:first-child { text-align: left; font-weight: 550; }
 .scroll thead th { position: sticky; top: 0; background: var(--faint); z-index: 1; font-weight: 650; }
+.scroll tbody tr:last-child > * { border-bottom: 0; }
+.layers tbody tr:last-child > * { font-weight: 650; }
+.layers td:nth-child(2), .layers thead th:nth-child(2) { text-align: left; }
 .scroll tbody tr:hover { background: var(--faint); }
 figure { margin: .8rem 0 0; }
 figcaption { font-weight: 600; margin-bottom: .25rem; font-size: .92rem; }
-figcaption small { font-weight: 400; color: var(--quiet); }
+figcaption small { display: block; font-weight: 400; color: var(--quiet); }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1rem; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--quiet); }
 .chart svg { width: 100%; height: auto; display: block; }
@@ -109,9 +115,10 @@ svg text.name { font-weight: 700; font-size: 13px; } text.name.a { fill: var(--a
 .model-a { border-top: 4px solid var(--a) !important; } .model-b { border-top: 4px solid var(--b) !important; }
 .summary { font-size: 1.05rem; margin: .2rem 0 .6rem; }
 .best { font-weight: 700; color: var(--good); }
-.confusion table { font-size: .78rem; } .confusion td, .confusion th { padding: .2rem .4rem !important;
+.confusion table { font-size: .78rem; } .confusion td, .confusion th { padding: .1rem .2rem !important;
   text-align: center !important; }
-.confusion td { background: color-mix(in srgb, var(--tone) var(--share), transparent); }
+.confusion td span { display: block; min-width: 1.6em; border-radius: 3px;
+  background: color-mix(in srgb, var(--tone) var(--share), transparent); }
 .confusion.a { --tone: var(--a); } .confusion.b { --tone: var(--b); }
 .album { display: grid; grid-template-columns: repeat(auto-fill, minmax(68px, 1fr)); gap: 6px; }
 .album button { border: 2px solid var(--line); border-radius: 6px; padding: 3px; background: var(--paper);

@@ -1,4 +1,4 @@
-"""What the page shows of the toolkit's answers: figures, tables and bars as markup."""
+"""What the calculator shows: figures, tables and bars as markup."""
 
 from collections.abc import Callable, Sequence
 
@@ -85,7 +85,7 @@ def _strip(
     bars = (_strip_bar(row, count / largest, readable(count)) for row, count in zip(rows, values, strict=True))
     top = rows[values.index(max(values))]
     spoken = f"{name} of each layer; most in {top.name}: {readable(max(values))}"
-    caption = tag("figcaption", name, tag("small", f" {small}; most in {top.name}, {max(values) / total:.0%} of all"))
+    caption = tag("figcaption", name, tag("small", f"{small}; most in {top.name}, {max(values) / total:.0%} of all"))
     return tag("figure", caption, tag("div", *bars, class_="strip", role="img", aria_label=spoken))
 
 
@@ -120,4 +120,4 @@ def _memory_part(index: int, text: str, share: float) -> Html:
 def layer_table(price: Costs) -> Html:
     """One line a layer and the totals."""
     head, *body = show.table_cells(price)
-    return table(head, body, caption=f"Layers of {title(price.name)}")
+    return table(head, body, caption=f"Layers of {title(price.name)}", class_="layers")

@@ -1,4 +1,4 @@
-"""How the page asks its questions."""
+"""Pieces that every tab uses: areas of markup, the message area, and how the page asks its questions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import gradio as gr
 
 Trigger = Callable[..., Any]
+# What a handler changes: new values by component.
+Updates = dict[Any, Any]
 
 
 def at_once(triggers: Trigger | Sequence[Trigger], answer: Callable[..., Any], inputs: Any, outputs: Any) -> Any:
@@ -23,3 +25,13 @@ def at_once(triggers: Trigger | Sequence[Trigger], answer: Callable[..., Any], i
         api_visibility="private",
         trigger_mode="always_last",
     )
+
+
+def area(value: str = "", **options: Any) -> gr.HTML:
+    """A part of the page that shows markup, with our style sheet alone."""
+    return gr.HTML(value, apply_default_css=False, **options)
+
+
+def message_area(**options: Any) -> gr.HTML:
+    """Where a sentence appears when something is wrong; it takes no room while there is none."""
+    return area(elem_classes="message-area", **options)

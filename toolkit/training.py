@@ -1,0 +1,437 @@
+"""A training run from the outside: its settings, what it reports while it runs, its result, and `train` to start it.
+
+The run itself (`toolkit.fitting`) happens in a process of its own, so that nothing here imports Keras: a page can
+start, watch and stop trainings without growing or stalling.
+"""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import json
+import math
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from toolkit import export
+from toolkit.architectures import ARCHITECTURES, architecture
+from toolkit.arithmetic import require_choice, require_whole
+from toolkit.costs import trace
+from toolkit.datasets import DATASETS, DatasetInfo, dataset_key
+from toolkit.errors import InputError
+from toolkit.layers import Architecture, Rescaling
+from toolkit.processes import Ending, Launcher, Worker, start_worker
+from toolkit.processes import warm_up as warm_up
+
+OPTIMIZERS = ("adam", "sgd")
+AUGMENTATIONS = ("none", "shift", "flip", "shift_flip")
+SCHEDULES = ("constant", "cosine", "plateau")
+CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+RESULT_FILE = "result.json"
+# Names that a network's own description may not contradict.
+_SCALE = Rescaling(1 / 255, name="rescaling")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides how a run turns out. Values that cannot be used raise InputError with what can.
+
+    dataset: a name in `DATASETS`, or the path of a folder of images by class.
+    architecture: a name in `ARCHITECTURES`; `channels` and `dropout` count where it has such options.
+    network: an own network in its place; it ends in one probability for each class.
+    learning_rate, momentum: of the optimizer; momentum is SGD's only.
+    schedule: the learning rate stays ("constant"), falls to 0 along half a cosine over the whole run ("cosine"), or
+        halves after each epoch that does not lower the validation loss ("plateau").
+    augmentation: training images are shifted by up to a fourteenth of their size ("shift"), mirrored left to right
+        every other time ("flip"), or both, anew in every epoch.
+    validation_fraction: the share of the training images, of each class alike, that is kept aside to validate with.
+    train_limit: use no more training images than this, as many of each class; None means all of them.
+    seed: decides the split, the first weights, the order of the images, dropout and augmentation.
+
+    >>> TrainConfig(channels=8).epochs
+    3
+    >>> TrainConfig(epochs=0)
+    Traceback (most recent call last):
+    toolkit.arithmetic.InputError: epochs must be at least 1; 0 came; give 1 or more
+    """
+
+    dataset: str = "digits"
+    architecture: str = "small_cnn"
+    channels: int = 16
+    dropout: float = 0.25
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    optimizer: str = "adam"
+    momentum: float = 0.9
+    epochs: int = 3
+    seed: int = 0
+    augmentation: str = "none"
+    schedule: str = "constant"
+    validation_fraction: float = 0.1
+    train_limit: int | None = None
+    network: Architecture | None = None
+
+    work: ClassVar[str] = "toolkit.fitting:fit"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset", _dataset_name(self.dataset))
+        _require_known("architecture", self.architecture, tuple(ARCHITECTURES))
+        _require_known("optimizer", self.optimizer, OPTIMIZERS)
+        _require_known("augmentation", self.augmentation, AUGMENTATIONS)
+        _require_known("schedule", self.schedule, SCHEDULES)
+        _require_number("dropout", self.dropout, 0, 1, "0.25")
+        _require_number("momentum", self.momentum, 0, 1, "0.9")
+        _require_number("learning_rate", self.learning_rate, 0, math.inf, "0.001", open_below=True)
+        _require_number("validation_fraction", self.validation_fraction, 0, 1, "0.1", open_below=True)
+        require_whole("channels", self.channels)
+        require_whole("epochs", self.epochs)
+        require_whole("seed", self.seed, least=0)
+        require_whole("batch_size", self.batch_size)
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        if self.seed >= 2**32:
+            raise InputError(f"seed must be below 2**32 = {2**32}; {self.seed} came; give a smaller number")
+        if self.train_limit is not None:
+            require_whole("train_limit", self.train_limit)
+        if self.network is not None and not isinstance(self.network, Architecture):
+            raise InputError(f"network must be an Architecture or None; {type(self.network).__name__} came")
+        info = DATASETS.get(self.dataset)
+        if info is not None:
+            require_fitting_batch(self, info)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain data, for JSON.
+
+        >>> TrainConfig.from_dict(TrainConfig(epochs=5).to_dict()).epochs
+        5
+        """
+        data = {each.name: getattr(self, each.name) for each in fields(self)}
+        return data | {"network": self.network and export.to_dict(self.network)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TrainConfig:
+        """The settings that `to_dict` described; what is left out stays at its default. Raises InputError."""
+        known = [each.name for each in fields(cls)]
+        if strange := [name for name in data if name not in known]:
+            raise InputError(f"there is no setting {strange[0]!r}; the settings are {', '.join(known)}")
+        network = data.get("network")
+        return cls(**{**data, "network": network if network is None else export.from_dict(network)})
+
+    def ended(self, ending: Ending) -> Done | Failed:
+        """The last event of a process that ended without one: what it had written down, or why there is nothing."""
+        if ending.stopped or ending.killed:
+            return _kept(ending.folder)
+        return Failed(_cause_of_death(ending.exit_code), ending.log)
+
+
+def _dataset_name(name: object) -> str:
+    """The dataset's name as `DATASETS` spells it, or the path of an existing folder."""
+    if not isinstance(name, str):
+        raise InputError(f"dataset must be a name or the path of a folder; {name!r} came; give one such as 'digits'")
+    if dataset_key(name) in DATASETS:
+        return dataset_key(name)
+    try:
+        there = Path(name).is_dir()
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        raise InputError(
+            f"{name!r} is neither a dataset ({', '.join(DATASETS)}) nor a folder; choose one of these names or give "
+            "the path of a folder that holds a subfolder of images for each class"
+        )
+    return name
+
+
+def _require_known(what: str, value: object, choices: tuple[str, ...]) -> None:
+    if not isinstance(value, str):
+        raise InputError(f"{what} must be one of {', '.join(choices)}; {value!r} came")
+    require_choice(what, value, choices)
+
+
+def _require_number(
+    what: str, value: object, low: float, high: float, example: str, open_below: bool = False
+) -> None:
+    """Refuse what is not a number from `low` (or above it, `open_below`) up to, but not including, `high`."""
+    bounds = f"above {low:g}" if open_below else f"from {low:g}"
+    bounds += f" and below {high:g}" if math.isfinite(high) else ""
+    usable = isinstance(value, int | float) and not isinstance(value, bool)
+    if not usable or not (low < value if open_below else low <= value) or not value < high:  # type: ignore[operator]
+        raise InputError(f"{what} must be a number {bounds}; {value!r} came; give one such as {example}")
+
+
+def split_sizes(config: TrainConfig, info: DatasetInfo) -> tuple[int, int]:
+    """About how many images train and how many validate; rounding by class may move a few.
+
+    >>> split_sizes(TrainConfig(dataset="mnist"), DATASETS["mnist"])
+    (54000, 6000)
+    """
+    used = min(info.train_size, config.train_limit or info.train_size)
+    validating = round(config.validation_fraction * used)
+    return used - validating, validating
+
+
+def require_fitting_batch(config: TrainConfig, info: DatasetInfo) -> None:
+    """Raise InputError where the images do not fill one batch, or do not reach for all classes."""
+    if config.train_limit is not None and config.train_limit < info.classes:
+        raise InputError(
+            f"train_limit must be at least {info.classes}, one image for each class; {config.train_limit} came"
+        )
+    images, _ = split_sizes(config, info)
+    if config.batch_size > images:
+        raise InputError(
+            f"a batch of {config.batch_size} is larger than the {images} training images of {info.name} that are "
+            f"used; give a batch_size of at most {images}, or more images"
+        )
+
+
+def network_of(config: TrainConfig, info: DatasetInfo) -> Architecture:
+    """The network of a run, with the pixels' step from 0 … 255 to 0 … 1 as its first layer.
+
+    So a saved model takes the same uint8 images as the training did. Raises InputError where the network and the
+    dataset do not fit together.
+
+    >>> network_of(TrainConfig(channels=8), DATASETS["digits"]).layers[0].name
+    'rescaling'
+    """
+    net = config.network or _by_name(config, info)
+    if net.input_shape != info.image_shape:
+        raise InputError(
+            f"{net.name} takes images of {_size(net.input_shape)} and those of {info.name} are "
+            f"{_size(info.image_shape)}; change the network's input size or the dataset"
+        )
+    if not net.layers or not isinstance(net.layers[0], Rescaling):
+        net = Architecture(net.name, net.input_shape, (_SCALE, *net.layers))
+    last = trace(net)[-1]
+    ending = {getattr(last.layer, "activation", ""), last.type.lower()}
+    if last.output_shape != (info.classes,) or "softmax" not in ending:
+        raise InputError(
+            f"{net.name} ends in {last.type} with {_size(last.output_shape)} numbers; to tell the {info.classes} "
+            f'classes of {info.name} apart it has to end in Dense({info.classes}, activation="softmax")'
+        )
+    return net
+
+
+def _by_name(config: TrainConfig, info: DatasetInfo) -> Architecture:
+    """The named architecture for the dataset's images, with those of our options that it has."""
+    known = inspect.signature(ARCHITECTURES[config.architecture]).parameters
+    wanted = {"channels": config.channels, "dropout": config.dropout}
+    options = {name: value for name, value in wanted.items() if name in known}
+    return architecture(config.architecture, info.image_shape, info.classes, **options)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
+
+
+# ---- what a run reports ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Started:
+    """Training begins: the data are in memory and the network is built. Epochs and steps count from 1."""
+
+    params: int
+    steps_per_epoch: int
+    epochs: int
+    train_images: int
+    validation_images: int
+    test_images: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """How it stands, at most five times a second. Loss and accuracy are means over the epoch so far, as in Keras."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """One epoch is done. `seconds` is its wall time, validation included."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident bytes of the training process: now, and its highest so far."""
+
+    rss_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """The run is over, or was stopped, and this is what it gave."""
+
+    result: TrainResult
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run is over and gave nothing. `message` is for people; `detail`, if any, is the text of the error."""
+
+    message: str
+    detail: str = ""
+
+
+Event = Started | Step | EpochEnd | Memory | Done | Failed
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run gave. Its files lie in `folder`.
+
+    history: a value for each whole epoch under loss, accuracy, val_loss, val_accuracy.
+    test_accuracy, test_loss (mean cross-entropy), confusion (rows: true class, columns: answer) and
+        per_class_accuracy (by name) are over the `tested_images` test images: all of them, or as many as there was
+        time for when the run was stopped. A class without a tested image has no entry in per_class_accuracy.
+    seconds: wall time from the first step to the end of the last epoch, validation included.
+    images_per_second: training images over the time spent in training steps; the first step, in which the backend
+        compiles the network, and validation are left out of both.
+    peak_memory_bytes: the highest resident size of the training process. Nothing is subtracted: it includes Python,
+        Keras with its backend (some 400 to 700 MB) and the dataset.
+    stopped: whether the run ended before its last epoch; `note` then says why in a sentence.
+
+    The folder holds model.keras, weights.npz (for `forward.load_weights`), history.csv, predictions.npz
+    (`probabilities` of the test images whose numbers are in `index`), run.py and result.json, written last.
+    """
+
+    config: TrainConfig
+    params: int
+    history: Mapping[str, list[float]]
+    test_accuracy: float
+    test_loss: float
+    tested_images: int
+    confusion: tuple[tuple[int, ...], ...]
+    per_class_accuracy: Mapping[str, float]
+    seconds: float
+    images_per_second: float
+    peak_memory_bytes: int
+    stopped: bool
+    epochs_done: int
+    folder: Path
+    note: str = ""
+    made_with: Mapping[str, str | int | None] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain data; the folder is left out, so that it can be moved."""
+        data = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "folder"}
+        return data | {"config": self.config.to_dict()}
+
+    @classmethod
+    def load(cls, folder: str | Path) -> TrainResult:
+        """The result in a folder; raises InputError where there is none."""
+        path = Path(folder) / RESULT_FILE
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            confusion = tuple(tuple(row) for row in data.pop("confusion"))
+            config = TrainConfig.from_dict(data.pop("config"))
+            return cls(**data, config=config, confusion=confusion, folder=Path(folder))
+        except FileNotFoundError:
+            raise InputError(f"{folder} holds no {RESULT_FILE}; give the folder of a finished training") from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{path} is not the result of a training: {error}") from None
+
+
+NOTHING_LEARNED = "stopped before the first step was done, so there is nothing to keep"
+NEED_LESS_MEMORY = (
+    "choose a smaller batch, fewer channels, smaller images or fewer of them (train_limit)"
+)
+
+
+def _kept(folder: Path) -> Done | Failed:
+    """What a killed run had written down last."""
+    try:
+        result = TrainResult.load(folder)
+    except InputError:
+        return Failed("the training did not stop by itself and was ended before it had written anything down")
+    note = f"the training did not stop by itself and was ended; this is its state after epoch {result.epochs_done}"
+    return Done(replace(result, stopped=True, note=note))
+
+
+def _cause_of_death(exit_code: int | None) -> str:
+    """A sentence for a process that ended by itself, without a word."""
+    if exit_code is None:
+        return "the training process could not be started, or was lost; try again"
+    if exit_code == -getattr(signal, "SIGKILL", 9):
+        return f"the operating system ended the training process, most likely for want of memory; {NEED_LESS_MEMORY}"
+    name = signal.Signals(-exit_code).name if exit_code < 0 else f"exit status {exit_code}"
+    return f"the training process crashed ({name}); the files of this run keep what it printed"
+
+
+# ---- starting one ----------------------------------------------------------------------------------------------------
+
+
+def train(
+    config: TrainConfig,
+    folder: str | Path | None = None,
+    stop: threading.Event | None = None,
+    *,
+    threads: int | None = None,
+    launch: Launcher | None = None,
+) -> Iterator[Event]:
+    """Train in a process of its own and yield what it reports; the last event is `Done` or `Failed`.
+
+    The files go into `folder`, or into one that is removed when this Python ends. Setting `stop` ends the run within a
+    second and keeps what it learned; so does closing the generator (where the process does not end within two seconds,
+    it is killed, and what it wrote down last counts). `threads` limits the threads of one operation; None takes
+    every processor. The process begins when the first event is asked for.
+
+    Raises InputError, at once, where the network and the dataset do not fit together.
+
+    >>> for event in train(TrainConfig(channels=2, epochs=1, train_limit=100)):
+    ...     if isinstance(event, Done):
+    ...         print(event.result.epochs_done, len(event.result.history["val_accuracy"]))
+    1 1
+    """
+    info = DATASETS.get(config.dataset)
+    if info is not None:
+        network_of(config, info)
+    return _events(config, Path(folder) if folder else None, stop or threading.Event(), threads, launch)
+
+
+def _events(
+    config: TrainConfig, folder: Path | None, stop: threading.Event, threads: int | None, launch: Launcher | None
+) -> Iterator[Event]:
+    worker = start_worker(config, folder or _own_folder(), threads, launch)
+    try:
+        for event in worker.events():
+            if stop.is_set():
+                _end(worker)
+            if event is not None:
+                yield event
+    finally:
+        worker.close()
+
+
+def _end(worker: Worker) -> None:
+    """Ask for the end once, and see to it in the background, so that events go on until then."""
+    if not worker.stopping:
+        threading.Thread(target=worker.close, daemon=True, name="stop").start()
+
+
+def _own_folder() -> Path:
+    """A folder that goes when this Python ends."""
+    folder = tempfile.mkdtemp(prefix="cnn-toolkit-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

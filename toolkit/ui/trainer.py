@@ -1,0 +1,250 @@
+"""The second tab: two models, trained side by side, in one picture."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from toolkit.arithmetic import InputError
+from toolkit.datasets import DATASETS
+from toolkit.jobs import Jobs, JobView, bundle, check_size, forecast
+from toolkit.layers import Architecture
+from toolkit.training import TrainConfig
+from toolkit.ui import run_views
+from toolkit.ui.calculator import Calculator, Settings, whole
+from toolkit.ui.components import Updates, area, at_once, message_area
+from toolkit.ui.markup import message
+from toolkit.ui.views import title
+
+FROM_CALCULATOR = "the Calculator's network"
+NETWORKS = ("small_cnn", "dense_baseline", "lenet5", "alexnet_28", "alexnet_32", "vit_tiny", "mobilenet_v2", "resnet18")
+SECONDS_BETWEEN_VIEWS = 0.5
+# The job lives in the tab, not in the browser: two tabs are two visitors, and a reload finds its own training again.
+REMEMBER = "(job) => { try { sessionStorage.setItem('cnn-toolkit-job', job); } catch (error) {} }"
+RECALL = "() => { try { return [sessionStorage.getItem('cnn-toolkit-job') || '']; } catch (error) { return ['']; } }"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the controls of one model say, in their order."""
+
+    architecture: str
+    channels: float
+    dropout: float
+    batch_size: float
+    learning_rate: float | None
+    optimizer: str
+    epochs: float
+    augmentation: str
+    schedule: str
+    seed: float | None
+
+    def config(self, dataset: str, network: Architecture | None) -> TrainConfig:
+        """The run that they describe; raises InputError where they cannot be."""
+        if self.learning_rate is None:
+            raise InputError("the learning rate must be a number; nothing came; give a number such as 0.001")
+        return TrainConfig(
+            dataset=dataset,
+            architecture="small_cnn" if self.architecture == FROM_CALCULATOR else self.architecture,
+            network=network,
+            channels=whole("channels", self.channels),
+            dropout=self.dropout,
+            batch_size=whole("the batch size", self.batch_size),
+            learning_rate=self.learning_rate,
+            optimizer=self.optimizer,
+            epochs=whole("epochs", self.epochs),
+            augmentation=self.augmentation,
+            schedule=self.schedule,
+            seed=whole("the seed", self.seed),
+        )
+
+
+class ModelControls:
+    """The controls of one model, and its forecast."""
+
+    def __init__(self, letter: str, channels: int) -> None:
+        networks = [*((title(name), name) for name in NETWORKS), (FROM_CALCULATOR, FROM_CALCULATOR)]
+        with gr.Column(min_width=190), gr.Group(elem_classes=f"model-{letter.lower()}"):
+            self.architecture = gr.Dropdown(networks, value="small_cnn", label=f"Model {letter}")
+            self.channels = gr.Slider(2, 64, channels, step=2, label="Channels")
+            self.dropout = gr.Slider(0, 0.8, 0.25, step=0.05, label="Dropout")
+            self.epochs = gr.Slider(1, 30, 6, step=1, label="Epochs")
+            self.batch_size = gr.Dropdown([8, 16, 32, 64, 128, 256], value=32, label="Batch size")
+            self.learning_rate = gr.Number(0.001, label="Learning rate", step=0.0001)
+            self.optimizer = gr.Dropdown(["adam", "sgd"], value="adam", label="Optimizer")
+            with gr.Accordion("More", open=False):
+                self._rare_controls()
+            self.forecast = area(elem_id=f"forecast-{letter.lower()}", padding=True)
+
+    def _rare_controls(self) -> None:
+        self.augmentation = gr.Dropdown(["none", "shift", "flip", "shift_flip"], value="none", label="Augmentation")
+        self.schedule = gr.Dropdown(["constant", "cosine", "plateau"], value="constant", label="Schedule")
+        self.seed = gr.Number(0, label="Seed", precision=0, minimum=0)
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """The components of `Choice`, in its order."""
+        return [
+            *(self.architecture, self.channels, self.dropout, self.batch_size, self.learning_rate),
+            *(self.optimizer, self.epochs, self.augmentation, self.schedule, self.seed),
+        ]
+
+    def start(self) -> Choice:
+        """What they say when the page opens."""
+        return Choice(*(component.value for component in self.inputs))
+
+
+class Trainer:
+    """The tab: its components, and what happens when one of them changes."""
+
+    def __init__(self, jobs: Jobs, calculator: Calculator) -> None:
+        self.jobs = jobs
+        self.calculator = calculator
+        with gr.Row():
+            with gr.Column(scale=4, min_width=330):
+                names = [(info.title, name) for name, info in DATASETS.items()]
+                self.dataset = gr.Dropdown(names, value="digits", label="Dataset", elem_id="dataset")
+                with gr.Row():
+                    self.models = [ModelControls("A", 8), ModelControls("B", 24)]
+            with gr.Column(scale=6, min_width=320):
+                self._stage()
+        self.results = area(elem_id="results")
+        with gr.Row():
+            self.files = [gr.Files(label=f"Files of model {letter}", visible=False) for letter in run_views.LETTERS]
+        self.job = gr.Textbox(visible=False, elem_id="job")
+        self._wire()
+
+    def _stage(self) -> None:
+        with gr.Row():
+            self.train = gr.Button("Train both", variant="primary", scale=3, min_width=120, elem_id="train")
+            self.stops = [
+                gr.Button(text, interactive=False, scale=1, min_width=76, elem_id=text.lower().replace(" ", "-"))
+                for text in ("Stop A", "Stop B", "Stop both")
+            ]
+        self.problem = message_area(elem_id="train-problem")
+        starts = [model.start().config("digits", None) for model in self.models]
+        self.live = area(run_views.live(run_views.preview(starts)), elem_id="live")
+
+    def _wire(self) -> None:
+        for model in self.models:
+            changes = [component.input for component in (self.dataset, *model.inputs)]
+            outputs = [model.forecast, model.channels, model.dropout]
+            at_once(changes, partial(self._forecast, model), self._asked(model), outputs)
+            model.forecast.value = run_views.forecast_line(forecast(model.start().config("digits", None)))
+        begun = at_once(self.train.click, self._begin, self._asked(*self.models), [self.problem, self.job])
+        begun.then(None, self.job, None, js=REMEMBER, queue=False, api_visibility="private")
+        self.finished = self._watched_after(begun)
+        for button, model_number in zip(self.stops, (0, 1, None), strict=True):
+            at_once(button.click, partial(self._stop, model_number), self.job, self.problem)
+
+    def wire_page(self, page: gr.Blocks) -> gr.events.Dependency:
+        """Find the tab's training again after a reload; note when the tab closes."""
+        page.unload(self._leave)
+        recalled = page.load(
+            self._recall, self.job, self.job, js=RECALL, queue=False, show_progress="hidden", api_visibility="private"
+        )
+        return self._watched_after(recalled)
+
+    def _watched_after(self, event: gr.events.Dependency) -> gr.events.Dependency:
+        """Show the job until it ends. A view costs a coroutine, no thread, so there may be as many as visitors."""
+        return event.then(
+            self._watch,
+            self.job,
+            [self.problem, self.live, self.results, *self.files, self.train, *self.stops],
+            show_progress="hidden",
+            api_visibility="private",
+            concurrency_limit=None,
+        )
+
+    def _asked(self, *models: ModelControls) -> list[gr.components.Component]:
+        return [self.dataset, *self.calculator.inputs, *(each for model in models for each in model.inputs)]
+
+    # Handlers.
+
+    def _forecast(self, model: ModelControls, dataset: str, *values: Any) -> Updates:
+        """What the run will take, and the controls that its network has."""
+        small = values[len(self.calculator.inputs)] == "small_cnn"
+        own = {control: gr.update(visible=small) for control in (model.channels, model.dropout)}
+        try:
+            (config,) = self._configs(dataset, values)
+            return {model.forecast: run_views.forecast_line(check_size(config, self.jobs.limits)), **own}
+        except InputError as error:
+            return {model.forecast: message(str(error)), **own}
+
+    def _begin(self, request: gr.Request, dataset: str, *values: Any) -> Updates:
+        try:
+            job = self.jobs.submit(self._configs(dataset, values), str(request.session_hash))
+            return {self.problem: "", self.job: job}
+        except InputError as error:
+            return {self.problem: message(str(error))}
+
+    def _stop(self, model: int | None, job: str) -> str:
+        try:
+            self.jobs.stop(job, model)
+            return ""
+        except InputError as error:
+            return message(str(error))
+
+    def _recall(self, request: gr.Request, job: str) -> str:
+        if not self.jobs.knows(job):
+            return ""
+        self.jobs.watch(job, str(request.session_hash))
+        return job
+
+    def _leave(self, request: gr.Request) -> None:
+        self.jobs.leave(str(request.session_hash))
+
+    async def _watch(self, request: gr.Request, job: str) -> AsyncIterator[Updates]:
+        """The job as it is, whenever it has changed, until it has ended."""
+        shown: JobView | None = None
+        while self.jobs.knows(job) and (shown is None or shown.state != "finished"):
+            view = self.jobs.view(job)
+            if shown is None or (view.state, view.place, view.runs) != (shown.state, shown.place, shown.runs):
+                yield self._shown(view)
+            shown = view
+            await asyncio.sleep(SECONDS_BETWEEN_VIEWS)
+        if shown is None:
+            yield {self.problem: ""}
+
+    def _shown(self, job: JobView) -> Updates:
+        training = [not run.ended for run in job.runs]
+        stops = dict(zip(self.stops, (*training, any(training)), strict=True))
+        buttons = {button: gr.update(interactive=active) for button, active in stops.items()}
+        info = DATASETS[job.runs[0].config.dataset]
+        return {
+            self.live: run_views.live(job),
+            self.results: run_views.results(job, info.class_names),
+            self.train: gr.update(interactive=not any(training)),
+            **buttons,
+            **self._files(job),
+        }
+
+    def _files(self, job: JobView) -> Updates:
+        """Every model's files, once both have ended."""
+        bundles = [bundle(run) if job.state == "finished" else [] for run in job.runs]
+        return {
+            files: gr.update(value=[str(path) for path in paths] or None, visible=bool(paths))
+            for files, paths in zip(self.files, bundles, strict=True)
+        }
+
+    # What the controls say.
+
+    def _configs(self, dataset: str, values: Sequence[Any]) -> list[TrainConfig]:
+        """The runs that the calculator's and the models' values describe; raises InputError."""
+        own, size = len(self.calculator.inputs), len(fields(Choice))
+        settings = Settings(*values[:own])
+        choices = [Choice(*values[start : start + size]) for start in range(own, len(values), size)]
+        return [choice.config(dataset, _own_network(choice, settings, dataset)) for choice in choices]
+
+
+def _own_network(choice: Choice, settings: Settings, dataset: str) -> Architecture | None:
+    """The Calculator's network for the images of the dataset, where that was chosen."""
+    if choice.architecture != FROM_CALCULATOR:
+        return None
+    net = settings.net()
+    if not isinstance(net, Architecture):
+        raise InputError("an opened file cannot be trained here; choose a network by its name or change its layers")
+    return replace(net, input_shape=DATASETS[dataset].image_shape)
