@@ -16,7 +16,7 @@ from toolkit.costs import costs
 from toolkit.errors import InputError
 from toolkit.jobs import CURVE_POINTS, FOLDER_PREFIX, Jobs, JobView, Limits, RunView, advance, forecast, own_folder
 
-STARTED = Started(params=10, steps_per_epoch=2, epochs=1)
+STARTED = Started(10, steps_per_epoch=2, epochs=1, train_images=9, validation_images=1, test_images=4)
 A, B = TrainConfig(channels=2), TrainConfig(channels=4)
 
 
@@ -31,6 +31,7 @@ def result(folder: Path, stopped: bool = False) -> TrainResult:
         history={"loss": [1.0], "accuracy": [0.5], "val_loss": [1.0], "val_accuracy": [0.5]},
         test_accuracy=0.5,
         test_loss=1.0,
+        tested_images=4,
         confusion=((1, 1), (1, 1)),
         per_class_accuracy={"0": 0.5, "1": 0.5},
         seconds=1.0,
@@ -121,7 +122,7 @@ def test_both_models_of_a_job_start_at_once(house: House) -> None:
 def test_events_reach_the_view(house: House) -> None:
     job = house.submit("anna")
     first, second = house.of(job)
-    first.said = [STARTED, step(1), step(2), Memory(100, 120), EpochEnd(1, 0.5, 0.9, 0.6, 0.8, 1.5)]
+    first.said = [STARTED, step(1), step(2), Memory(100, 120), EpochEnd(1, 0.5, 0.9, 0.6, 0.8, 1.5, 1e-3)]
     second.said = [STARTED]
     house.tick()
     run = house.jobs.view(job).runs[0]

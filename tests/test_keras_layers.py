@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from toolkit.keras_layers import LocalResponseNormalization, PositionEmbedding, neighbours
+from toolkit.keras_layers import LocalResponseNormalization, PositionEmbedding
 
 Array = npt.NDArray[Any]
 OPTIONS: list[dict[str, Any]] = [
@@ -48,15 +48,16 @@ def gradient(layer: keras.Layer, x: Array, upstream: Array) -> Array:
             loss = ops.sum(layer(tensor) * upstream)
         return np.asarray(tape.gradient(loss, tensor))
     if keras.backend.backend() == "jax":
-        import jax
+        import jax  # type: ignore[import-not-found, unused-ignore]
 
         return np.asarray(jax.grad(lambda tensor: ops.sum(layer(tensor) * upstream))(x))
     tensor = ops.convert_to_tensor(x)
     tensor.requires_grad_(True)
     ops.sum(layer(tensor) * upstream).backward()
-    return ops.convert_to_numpy(tensor.grad)
+    return np.asarray(ops.convert_to_numpy(tensor.grad))
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("options", OPTIONS)
 def test_normalization_is_tensorflows(options: dict[str, Any]) -> None:
     tf = pytest.importorskip("tensorflow", reason="TensorFlow is the oracle and is not installed")
@@ -67,6 +68,7 @@ def test_normalization_is_tensorflows(options: dict[str, Any]) -> None:
     np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), expected, rtol=2e-6, atol=1e-7)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("options", OPTIONS)
 def test_gradient_is_tensorflows(options: dict[str, Any]) -> None:
     tf = pytest.importorskip("tensorflow", reason="TensorFlow is the oracle and is not installed")
@@ -98,7 +100,7 @@ def test_normalization_and_gradient_are_those_written_out(
     layer = LocalResponseNormalization(depth_radius, bias, alpha, beta)
     activity = activity_by_loops(x, depth_radius, bias, alpha)
     np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), x / activity**beta, rtol=1e-5, atol=1e-6)
-    near = neighbours(channels, depth_radius)
+    near = [[abs(one - other) <= depth_radius for one in range(channels)] for other in range(channels)]
     through_others = (upstream * x * activity ** (-beta - 1)) @ near
     by_hand = upstream * activity**-beta - 2 * alpha * beta * x * through_others
     np.testing.assert_allclose(gradient(layer, x, upstream), by_hand, rtol=1e-4, atol=1e-4)
@@ -107,7 +109,7 @@ def test_normalization_and_gradient_are_those_written_out(
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_survives_numbers_whose_squares_do_not_fit(dtype: str) -> None:
     x = random(2, 4, 4, 16, scale=400)
-    assert not np.isfinite(np.square(x).astype(np.float16)).all()
+    assert np.square(x).max() > np.finfo(np.float16).max
     layer = LocalResponseNormalization(dtype=f"mixed_{dtype}")
     output = layer(x)
     assert keras.backend.standardize_dtype(output.dtype) == dtype
@@ -116,6 +118,7 @@ def test_half_precision_survives_numbers_whose_squares_do_not_fit(dtype: str) ->
     assert error < (2e-3 if dtype == "float16" else 2e-2)
 
 
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX has no float64 unless the whole process asks for it")
 def test_double_precision_stays_double() -> None:
     x = random(2, 6).astype(np.float64)
     output = ops.convert_to_numpy(LocalResponseNormalization(1, 1.0, 1.0, 0.5, dtype="float64")(x))

@@ -229,7 +229,7 @@ def test_nothing_global_is_touched() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=Path(__file__).parent.parent)
 
 
-@pytest.mark.parametrize("name", ["$", "$a$", "\\frac{1}{2}", "中文", "a\nb\tc", "", "x" * 300, "😀", "_^{}%"])
+@pytest.mark.parametrize("name", ["$", "$a$", "$\\nonsense$", "中文", "a\nb\tc", "", "x" * 300, "😀", "_^{}%"])
 def test_any_name_can_be_drawn(name: str) -> None:
     pixels(plots.plot_confusion_matrix([[1, 2], [3, 4]], [name, f"{name}2"], name))
     pixels(plots.per_class_bar({name: 0.5}, name))

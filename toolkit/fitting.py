@@ -1,4 +1,4 @@
-"""A training run from the inside: what happens in the worker. Only workers and benchmarks import this, and Keras with it.
+"""A training run from the inside: what happens in the worker. It imports Keras, and only workers import it.
 
 Training is Keras's own `model.fit`. Around it: images stay uint8 in RAM, a thin callback reports and listens, and what
 was learned is written into a folder, now and then and at the end.
@@ -9,14 +9,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,13 @@ from sklearn import metrics
 from toolkit import system
 from toolkit.build import build
 from toolkit.costs import costs
+from toolkit.datasets import DatasetInfo
 from toolkit.errors import InputError
 from toolkit.forward import save_weights, weights_of
 from toolkit.layers import Architecture
-from toolkit.loading import Dataset, Pixels, load_dataset, take, train_validation_split
+from toolkit.loading import Pixels, load_dataset, take, train_validation_split
 from toolkit.processes import Context
+from toolkit.train_script import run_script
 from toolkit.training import (
     CURVES,
     NEED_LESS_MEMORY,
@@ -100,26 +101,454 @@ def _fit(config: TrainConfig, context: Context) -> TrainResult:
         limit_threads(context.threads)
         data = prepare(config)
         net = network_of(config, data.info)
-        _require_memory(net, config, data)
-        model = compiled(net, config, steps_per_epoch(config, data))
-        run = Run(config, context, data, model)
-        run.announce()
-        until_first_step_only = until_first_step.pop_all()
-    return run.go(until_first_step_only)
+        _require_memory(config, net, data)
+        run = Run(config, context, net, data, compiled(config, net, data))
+        _train(run, until_first_step.close)
+    return _result(run)
 
 
 def limit_threads(threads: int | None) -> None:
-    """Give one operation at most so many threads. Has to come before the backend computes anything; JAX reads its
-    limit from the environment, which `processes` has set.
+    """Give one operation at most so many threads. Has to come before TensorFlow computes anything.
+
+    The other backends read their limit from the environment, which `processes` has set.
     """
-    if threads is None:
-        return
-    if keras.backend.backend() == "tensorflow":
+    if threads is not None and keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-    elif keras.backend.backend() == "torch":
-        import torch
 
-        torch.set_num_threads(threads)
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The arrays of a run: images uint8 (n, height, width, channels), labels int64 (n,)."""
+
+    info: DatasetInfo
+    x_train: Pixels
+    y_train: Labels
+    x_validation: Pixels
+    y_validation: Labels
+    x_test: Pixels
+    y_test: Labels
+
+
+def prepare(config: TrainConfig) -> Split:
+    """Load the dataset and keep the validation images aside. Raises InputError where they do not fill a batch."""
+    loaded = take(load_dataset(config.dataset, progress=False), config.train_limit, config.seed)
+    require_fitting_batch(config, loaded.info)
+    train, validation = train_validation_split(loaded.y_train, config.validation_fraction, config.seed)
+    x, y = loaded.x_train, loaded.y_train
+    return Split(loaded.info, x[train], y[train], x[validation], y[validation], loaded.x_test, loaded.y_test)
+
+
+def augment(images: Pixels, kind: str, rng: np.random.Generator) -> Pixels:
+    """Shift and mirror each image (n, height, width, channels) at random, as `kind` says; edges are repeated.
+
+    >>> digit = np.arange(4, dtype=np.uint8).reshape(1, 1, 4, 1)
+    >>> sorted({tuple(augment(digit, "flip", np.random.default_rng(seed)).ravel().tolist()) for seed in range(9)})
+    [(0, 1, 2, 3), (3, 2, 1, 0)]
+    """
+    count, height, width, _ = images.shape
+    rows = np.broadcast_to(np.arange(height), (count, height))
+    columns = np.broadcast_to(np.arange(width), (count, width))
+    if "shift" in kind:
+        rows, columns = (np.clip(at + _shifts(at.shape, rng), 0, at.shape[1] - 1) for at in (rows, columns))
+    if "flip" in kind:
+        columns = np.where(rng.random((count, 1)) < 0.5, columns[:, ::-1], columns)
+    return images[np.arange(count)[:, np.newaxis, np.newaxis], rows[:, :, np.newaxis], columns[:, np.newaxis, :]]
+
+
+def _shifts(shape: tuple[int, ...], rng: np.random.Generator) -> Labels:
+    count, size = shape
+    most = round(size * SHIFT_SHARE)
+    return rng.integers(-most, most, (count, 1), endpoint=True)
+
+
+class Augmented(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches of augmented images in a new order each epoch, the same for the same seed whoever asks when."""
+
+    def __init__(self, images: Pixels, labels: Labels, batch_size: int, kind: str, seed: int) -> None:
+        super().__init__()
+        self._images, self._labels = images, labels
+        self._batch_size, self._kind, self._seed = batch_size, kind, seed
+        self._epoch = -1
+        self._begin_epoch()
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._images) / self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Pixels, Labels]:
+        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        rng = np.random.default_rng((self._seed, self._epoch, index))
+        return augment(self._images[chosen], self._kind, rng), self._labels[chosen]
+
+    def on_epoch_end(self) -> None:
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        self._epoch += 1
+        self._order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self._images))
+
+
+def fit_arguments(config: TrainConfig, data: Split) -> dict[str, Any]:
+    """What `model.fit` is given: the images, how they are fed, and what validates."""
+    common = {"epochs": config.epochs, "validation_data": (data.x_validation, data.y_validation), "verbose": 0}
+    common["validation_batch_size"] = testing_batch(config)
+    if config.augmentation == "none":
+        return common | {"x": data.x_train, "y": data.y_train, "batch_size": config.batch_size}
+    batches = Augmented(data.x_train, data.y_train, config.batch_size, config.augmentation, config.seed)
+    return common | {"x": batches, "shuffle": False}
+
+
+def testing_batch(config: TrainConfig) -> int:
+    """Images that are computed together where nothing is learned.
+
+    >>> test_batch(TrainConfig(batch_size=1)), test_batch(TrainConfig(batch_size=64))
+    (32, 64)
+    """
+    return min(max(config.batch_size, LEAST_TEST_BATCH), MOST_TEST_BATCH)
+
+
+def steps_per_epoch(config: TrainConfig, data: Split) -> int:
+    """Batches in one epoch; the last may be smaller."""
+    return math.ceil(len(data.x_train) / config.batch_size)
+
+
+# ---- model -----------------------------------------------------------------------------------------------------------
+
+
+def compiled(config: TrainConfig, net: Architecture, data: Split) -> keras.Model:
+    """The Keras model with its first weights, optimizer and loss, the same each time for the same seed."""
+    model = build(net, seed=config.seed, name=net.name)
+    rate: Any = config.learning_rate
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, config.epochs * steps_per_epoch(config, data))
+    if config.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=config.momentum)
+    else:
+        optimizer = keras.optimizers.Adam(rate)
+    model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def schedule_callbacks(config: TrainConfig) -> list[keras.callbacks.Callback]:
+    """The part of the schedule that acts between epochs."""
+    if config.schedule != "plateau":
+        return []
+    return [keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=1)]
+
+
+def _require_memory(config: TrainConfig, net: Architecture, data: Split) -> None:
+    """Refuse a run that cannot fit before it takes the memory of others."""
+    slots = "momentum" if config.optimizer == "sgd" and config.momentum else config.optimizer
+    needed = costs(net, batch=config.batch_size, optimizer=slots).training_bytes + data.x_train.nbytes
+    free = system.available_memory()
+    if needed > free:
+        raise InputError(
+            f"this run needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; {NEED_LESS_MEMORY}"
+        )
+
+
+# ---- the run ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Run:
+    """A run on its way: what it works with, and what it has come to."""
+
+    config: TrainConfig
+    context: Context
+    net: Architecture
+    data: Split
+    model: keras.Model
+    history: dict[str, list[float]] = field(default_factory=lambda: {curve: [] for curve in CURVES})
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    note: str = ""
+
+    @property
+    def epochs_done(self) -> int:
+        """Whole epochs, validation included."""
+        return len(self.history["loss"])
+
+
+def _train(run: Run, first_step_done: Callable[[], object]) -> None:
+    """Run `model.fit` to its end, or to where it was stopped or went astray; `run` then holds what it came to."""
+    data = run.data
+    sizes = len(data.x_train), len(data.x_validation), len(data.x_test)
+    run.context.send(Started(run.model.count_params(), steps_per_epoch(run.config, data), run.config.epochs, *sizes))
+    reporter = Reporter(run, first_step_done)
+    try:
+        run.model.fit(**fit_arguments(run.config, data), callbacks=[*schedule_callbacks(run.config), reporter])
+    except (Stopped, Diverged) as reason:
+        run.note = str(reason)
+    reporter.finish()
+
+
+class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
+    """Reports the progress of a fit, ends it at the stop flag or when the loss is no number, and saves now and then."""
+
+    def __init__(self, run: Run, first_step_done: Callable[[], object]) -> None:
+        super().__init__()
+        self._run, self._first_step_done = run, first_step_done
+        self._stop, self._send = run.context.stop, run.context.send
+        self._batch, self._images = run.config.batch_size, len(run.data.x_train)
+        self._steps = steps_per_epoch(run.config, run.data)
+        self._clock = _Clock()
+        self._process = psutil.Process()
+        self._epoch = 1
+        self._memory_due = 0.0
+        self._checkpoints = _Checkpoints()
+        self._sound_weights: list[NDArray[Any]] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._sound_weights = self.model.get_weights()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch + 1
+        self._clock.begin_epoch()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        step = batch + 1
+        self._clock.step(min(self._batch, self._images - batch * self._batch))
+        if self._clock.steps == 1:
+            self._first_step_done()
+        if not math.isfinite(logs["loss"]):
+            self._diverge(step)
+        if self._stop.is_set():
+            self._leave(f"stopped in epoch {self._epoch} after step {step} of {self._steps}")
+        if self._clock.report_due() or step == self._steps:
+            rate = self._clock.report()
+            self._send(Step(self._epoch, step, self._steps, float(logs["loss"]), float(logs["accuracy"]), rate))
+            self._report_memory()
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self._stop.is_set():
+            self._leave(f"stopped after the steps of epoch {self._epoch}, before its validation was done")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if not all(math.isfinite(logs[curve]) for curve in CURVES):
+            self._diverge(self._steps)
+        values = {curve: float(logs[curve]) for curve in CURVES}
+        for curve, value in values.items():
+            self._run.history[curve].append(value)
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self._send(EpochEnd(self._epoch, **values, seconds=self._clock.epoch_seconds(), learning_rate=rate))
+        self._keep()
+
+    def finish(self) -> None:
+        """Note the run's time and speed, and report its memory a last time."""
+        self._run.seconds = self._clock.seconds()
+        self._run.images_per_second = self._clock.images_per_second()
+        self._memory_due = 0.0
+        self._report_memory()
+
+    def _keep(self) -> None:
+        """Keep the weights of a sound epoch, and write them down when it is time."""
+        self._synchronize()
+        self._sound_weights = self.model.get_weights()
+        if self._run.epochs_done < self._run.config.epochs:
+            self.finish()
+            self._checkpoints.write_if_due(self._run)
+
+    def _diverge(self, step: int) -> None:
+        self._synchronize()
+        self.model.set_weights(self._sound_weights)
+        rate = self._run.config.learning_rate
+        raise Diverged(
+            f"the loss was no longer a number after step {step} of epoch {self._epoch}, so the training ended and this "
+            f"is its state before that epoch; the learning rate {rate:g} is too high here, try {rate / 10:g}"
+        )
+
+    def _leave(self, note: str) -> None:
+        self._synchronize()
+        raise Stopped(note)
+
+    def _synchronize(self) -> None:
+        """With JAX, `fit` keeps the weights to itself until it is asked for them."""
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()
+
+    def _report_memory(self) -> None:
+        now = time.monotonic()
+        if now >= self._memory_due:
+            self._memory_due = now + MEMORY_SECONDS
+            self._send(Memory(self._process.memory_info().rss, system.peak_memory()))
+
+
+class _Clock:
+    """Times a fit. The first step is left out of its speed, because the backend compiles the network in it."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._begun = self._mark = self._epoch_begun = self._reported = time.monotonic()
+        self._done = self._done_first = self._done_reported = _Work()
+
+    def begin_epoch(self) -> None:
+        self._mark = self._epoch_begun = time.monotonic()
+
+    def step(self, images: int) -> None:
+        now = time.monotonic()
+        self._done = _Work(self._done.images + images, self._done.seconds + now - self._mark)
+        self._mark = now
+        self.steps += 1
+        if self.steps == 1:
+            self._done_first = self._done
+
+    def report_due(self) -> bool:
+        return self._mark - self._reported >= REPORT_SECONDS
+
+    def report(self) -> float:
+        """Images per second since the last report."""
+        speed = self._done.speed_since(self._done_reported)
+        self._reported, self._done_reported = self._mark, self._done
+        return speed
+
+    def images_per_second(self) -> float:
+        return self._done.speed_since(self._done_first if self.steps > 1 else _Work())
+
+    def epoch_seconds(self) -> float:
+        return time.monotonic() - self._epoch_begun
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._begun
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Images that were learned from, and the seconds that their steps took."""
+
+    images: int = 0
+    seconds: float = 0.0
+
+    def speed_since(self, earlier: _Work) -> float:
+        seconds = self.seconds - earlier.seconds
+        return (self.images - earlier.images) / seconds if seconds > 0 else 0.0
+
+
+class _Checkpoints:
+    """Writes a whole result between epochs, in case the run is killed, and takes little of its time for that."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._cost = 0.2
+
+    def write_if_due(self, run: Run) -> None:
+        begun = time.monotonic()
+        if self._cost < CHECKPOINT_SHARE * (begun - self._last):
+            _result(run, test_seconds=0.1)
+            self._last = time.monotonic()
+            self._cost = self._last - begun
+
+
+# ---- the result ------------------------------------------------------------------------------------------------------
+
+
+def _result(run: Run, test_seconds: float | None = None) -> TrainResult:
+    """Test the network and write everything down. A stopped run tests for `STOPPED_TEST_SECONDS` only."""
+    index, probabilities = _test(run, test_seconds)
+    labels, classes = run.data.y_test[index], range(run.data.info.classes)
+    answers = probabilities.argmax(axis=1)
+    confusion = metrics.confusion_matrix(labels, answers, labels=classes)
+    result = TrainResult(
+        config=run.config,
+        params=run.model.count_params(),
+        history={curve: list(values) for curve, values in run.history.items()},
+        test_accuracy=float(metrics.accuracy_score(labels, answers)),
+        test_loss=float(metrics.log_loss(labels, probabilities.astype(np.float64), labels=classes)),
+        tested_images=len(index),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        per_class_accuracy=_per_class(run.data.info.class_names, confusion.tolist()),
+        seconds=run.seconds,
+        images_per_second=run.images_per_second,
+        peak_memory_bytes=system.peak_memory(),
+        stopped=run.epochs_done < run.config.epochs,
+        epochs_done=run.epochs_done,
+        folder=run.context.folder,
+        note=run.note,
+        made_with=_made_with(run.context.threads),
+    )
+    _write(result, run, index, probabilities)
+    return result
+
+
+def _per_class(names: Sequence[str], confusion: list[list[int]]) -> dict[str, float]:
+    """The share of each class's images that were answered rightly; classes without an image are left out.
+
+    >>> _per_class(("cat", "dog", "fox"), [[3, 1, 0], [0, 2, 0], [0, 0, 0]])
+    {'cat': 0.75, 'dog': 1.0}
+    """
+    return {name: row[i] / sum(row) for i, (name, row) in enumerate(zip(names, confusion, strict=True)) if sum(row)}
+
+
+def _made_with(threads: int | None) -> dict[str, str | int | None]:
+    """What else the numbers depend on."""
+    backend = keras.backend.backend()
+    packages = ("tensorflow-cpu", "tensorflow") if backend == "tensorflow" else (backend,)
+    versions = system.package_versions("keras", "numpy", *packages)
+    return {"backend": backend, "threads": threads, **versions}
+
+
+_NO_VERSIONS = ("backend", "threads")
+
+
+def _test(run: Run, seconds: float | None) -> tuple[Labels, Floats]:
+    """Numbers of the tested images, ascending, and their probabilities (n, classes).
+
+    The order takes the classes in turn, so that a test that is cut short has met them all.
+    """
+    order, images, batch = _in_turn(run.data.y_test), run.data.x_test, testing_batch(run.config)
+    found: list[Floats] = []
+    tested, end = 0, math.inf if seconds is None else time.monotonic() + seconds
+    while tested < len(order) and (tested < run.data.info.classes or time.monotonic() < end):
+        chosen = order[tested : tested + batch]
+        found.append(keras.ops.convert_to_numpy(run.model(images[chosen], training=False)))
+        tested += len(chosen)
+        if run.context.stop.is_set():
+            end = min(end, time.monotonic() + STOPPED_TEST_SECONDS)
+    ascending = np.argsort(order[:tested])
+    return order[:tested][ascending], np.concatenate(found)[ascending]
+
+
+def _in_turn(labels: Labels) -> Labels:
+    """The items' numbers: the first of each class, then the second of each, and so on.
+
+    >>> _in_turn(np.array([7, 7, 7, 8, 9])).tolist()
+    [0, 3, 4, 1, 2]
+    """
+    by_class = np.argsort(labels, kind="stable")
+    ranks = np.empty_like(labels)
+    ranks[by_class] = np.arange(len(labels)) - np.searchsorted(labels[by_class], labels[by_class])
+    return np.lexsort((labels, ranks))
+
+
+def _write(result: TrainResult, run: Run, index: Labels, probabilities: Floats) -> None:
+    """Write all files beside the folder's, then move them in, the result last: who finds it finds all the others."""
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=result.folder))
+    try:
+        run.model.save(part / "model.keras")
+        save_weights(part / "weights.npz", weights_of(run.model))
+        np.savez(part / "predictions.npz", index=index, probabilities=probabilities)
+        _write_history(part / "history.csv", result.history)
+        (part / "run.py").write_text(_script(run, result), encoding="utf-8")
+        (part / RESULT_FILE).write_text(json.dumps(result.to_dict(), indent=2), encoding="utf-8")
+        for path in sorted(part.iterdir(), key=lambda path: path.name == RESULT_FILE):
+            path.replace(result.folder / path.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _script(run: Run, result: TrainResult) -> str:
+    versions = ", ".join(f"{name} {value}" for name, value in result.made_with.items() if name not in _NO_VERSIONS)
+    return run_script(run.config, run.net, keras.backend.backend(), versions, testing_batch(run.config))
+
+
+def _write_history(path: Path, history: Mapping[str, list[float]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", *CURVES])
+        curves = zip(*(history[curve] for curve in CURVES), strict=True)
+        writer.writerows([epoch, *values] for epoch, values in enumerate(curves, 1))

@@ -719,8 +719,7 @@ def _(layer: layers.LayerNormalization, weights: Named, x: Array) -> Array:
 
 @compute.register
 def _(layer: layers.GroupNormalization, weights: Named, x: Array) -> Array:
-    groups = layer.groups if layer.groups > 0 else x.shape[-1]
-    return group_normalization(x, weights, groups, layer.epsilon)
+    return group_normalization(x, weights, layer.groups, layer.epsilon)
 
 
 @compute.register
@@ -875,8 +874,11 @@ def check_images(rows: Sequence[Row], images: npt.ArrayLike) -> npt.NDArray[Any]
     toolkit.arithmetic.InputError: images must have the shape (n, 2, 2, 1), n of them; (2, 2, 1) came; \
 for a single one give image[np.newaxis]
     """
-    batch = np.asarray(images)
     expected = rows[0].output_shape
+    try:
+        batch = np.asarray(images)
+    except ValueError as error:
+        raise InputError(f"images must be numbers in one array; {error}; give all of them the same size") from None
     if batch.dtype.kind not in "biuf":
         raise InputError(f"images must be numbers; an array of {batch.dtype} came; read the files with Pillow first")
     if batch.shape[1:] != expected or batch.ndim == 0:
@@ -903,15 +905,16 @@ def check_weights(rows: Sequence[Row], weights: Weights) -> dict[str, Named]:
 def _named(row: Row, weights: Weights) -> Named:
     """One row's weights by name; a Keras layer that is called again has a row of its own and the same weights."""
     shapes = weight_shapes(row.layer, row.input_shapes[0]) if row.reads else {}
-    arrays = [np.asarray(array, np.float32) for array in weights.get(row.name, weights.get(row.layer.name, ()))]
-    if [array.shape for array in arrays] != list(shapes.values()):
+    arrays = [np.asarray(array) for array in weights.get(row.name, weights.get(row.layer.name, ()))]
+    numbers = all(array.dtype.kind in "biuf" for array in arrays)
+    if not numbers or [array.shape for array in arrays] != list(shapes.values()):
         needed = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "no weights"
-        came = ", ".join(str(array.shape) for array in arrays) or "none"
+        came = ", ".join(f"{array.dtype} {array.shape}" for array in arrays) or "none"
         raise InputError(
             f"layer {row.name!r} ({row.type}) needs {needed}; {came} came; "
             "give the weights of this very network, in the order of Keras's get_weights()"
         )
-    return dict(zip(shapes, arrays, strict=True))
+    return {name: np.asarray(array, np.float32) for name, array in zip(shapes, arrays, strict=True)}
 
 
 class KerasLayer(Protocol):

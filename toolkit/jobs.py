@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, Literal, Protocol
 
 import psutil
@@ -35,6 +36,7 @@ from toolkit.training import (
     TrainConfig,
     TrainResult,
     network_of,
+    split_sizes,
 )
 
 RunState = Literal["waiting", "starting", "training", "done", "stopped", "failed"]
@@ -105,15 +107,12 @@ def forecast(config: TrainConfig) -> Forecast:
     One training step takes about three times the MACs of a prediction: one forward pass, and two products of the
     same size backward (for the weights and for the inputs). Source: Kaplan et al. 2020, section 2.1.
     """
-    info = DATASETS[config.dataset]
+    info = DATASETS.get(config.dataset)
+    if info is None:
+        raise InputError(f"the dataset must be one of {', '.join(DATASETS)}; folders are for the command line")
     price = costs(network_of(config, info), batch=config.batch_size, optimizer=config.optimizer)
-    images = config.epochs * _images_per_epoch(config, info.train_size)
+    images = config.epochs * split_sizes(config, info)[0]
     return Forecast(price, images, 3 * images * price.macs)
-
-
-def _images_per_epoch(config: TrainConfig, train_size: int) -> int:
-    available = train_size - int(train_size * config.validation_fraction)
-    return min(available, config.train_limit or available)
 
 
 def check_size(config: TrainConfig, limits: Limits) -> Forecast:
@@ -266,7 +265,7 @@ class Jobs:
         watchman: bool = True,
     ) -> None:
         self.limits = limits
-        self._root = folder if folder is not None else own_folder()
+        self.folder = folder if folder is not None else own_folder()
         self._start = start or _start_worker
         self._clock = clock
         self._watchman = watchman
@@ -344,7 +343,7 @@ class Jobs:
         with self._lock:
             for job in list(self._jobs.values()):
                 self._forget(job)
-        shutil.rmtree(self._root, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
         atexit.unregister(self.close)
 
     def _refuse_crowds(self, owner: str) -> None:
@@ -356,8 +355,10 @@ class Jobs:
 
     def _new_job(self, configs: Sequence[TrainConfig], owner: str) -> _Job:
         job_id = secrets.token_urlsafe(16)
-        folder = self._root / job_id
-        runs = tuple(_Run(RunView(config, folder / letter)) for letter, config in zip("abcdefgh", configs, strict=False))
+        folder = self.folder / job_id
+        runs = tuple(
+            _Run(RunView(config, folder / letter)) for letter, config in zip(ascii_lowercase, configs, strict=False)
+        )
         return _Job(job_id, owner, runs, folder, self._clock(), viewers={owner})
 
     def _find(self, job_id: str) -> _Job:

@@ -649,6 +649,16 @@ class GroupNormalization(Scaled):
 
     groups: int = field(default=32, kw_only=True)
 
+    def __post_init__(self) -> None:
+        require_whole(f"{self.label}: groups", self.groups)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if shape[-1] % self.groups:
+            raise InputError(
+                f"{self.label}: {shape[-1]} channels do not split into {self.groups} equal groups; change groups"
+            )
+        return shape
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalResponseNormalization(Layer):
@@ -826,6 +836,8 @@ class Reshape(Layer):
     buffer: ClassVar[Buffer] = "view"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.target_shape, tuple):
+            raise InputError(f"{self.label}: target_shape must be a tuple such as (-1, 64); {self.target_shape!r} came")
         if sum(size == -1 for size in self.target_shape) > 1:
             raise InputError(f"{self.label}: only one size may be -1; {self.target_shape} came")
         for size in self.target_shape:
@@ -847,7 +859,7 @@ def sides(what: str, value: int | tuple[int, int] | tuple[Pair, Pair]) -> tuple[
     """
     if isinstance(value, int):
         return pair(what, value, least=0), pair(what, value, least=0)
-    if len(value) != 2:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise InputError(f"{what} must be a number, (height, width) or ((top, bottom), (left, right)); {value!r} came")
     return pair(what, value[0], least=0), pair(what, value[1], least=0)
 
@@ -991,6 +1003,8 @@ class Merge(Layer):
 
     def merged_shape(self, shapes: tuple[Shape, ...]) -> Shape:
         """Shape of what comes out; sizes of 1 are repeated; raises InputError where the shapes do not meet."""
+        if self.mode == "subtract" and len(shapes) != 2:
+            raise InputError(f"{self.label} takes exactly two paths; {len(shapes)} came; subtract one after the other")
         ranks = {len(shape) for shape in shapes}
         if len(ranks) != 1:
             raise InputError(f"{self.label}: the paths end in different ranks, {list(shapes)}; reshape one of them")
@@ -1028,6 +1042,10 @@ class Branches:
 
     def __post_init__(self) -> None:
         require_choice("Branches: mode", self.mode, MERGES)
+        if not isinstance(self.paths, tuple):
+            raise InputError(
+                f"Branches: paths must be a tuple of paths; {type(self.paths).__name__} came; write (path, ())"
+            )
         if len(self.paths) < 2:
             raise InputError(f"Branches need at least two paths; {len(self.paths)} came; () is the identity")
         for path in self.paths:

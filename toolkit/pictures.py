@@ -8,6 +8,7 @@ import base64
 import binascii
 import threading
 from concurrent.futures import ProcessPoolExecutor
+from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from PIL import Image
 
 from toolkit.arithmetic import InputError
 from toolkit.datasets import DatasetInfo
-from toolkit.loading import Dataset, Pixels, decode_image, load_dataset
+from toolkit.loading import Dataset, Pixels, decode_image, load_dataset, prepare_image
 
 LARGEST_DRAWING = 200_000  # characters of a data URL; a 280 × 280 drawing has some 10,000
 PNG_URL = "data:image/png;base64,"
@@ -81,6 +82,47 @@ def drawn_digit(url: str, dataset: str, image_shape: tuple[int, int, int]) -> Pi
     ink = drawing(url)
     image = like_uci(ink, image_shape[0]) if dataset == "digits" else like_mnist(ink, image_shape[0])
     return np.repeat(image[..., np.newaxis], image_shape[2], axis=2)
+
+
+def uploaded(file: str | Path, image_shape: tuple[int, int, int]) -> Pixels:
+    """A picture from a file as one image for a network; raises InputError where it is none, or too large.
+
+    The grey datasets show bright things on black. A grey picture with a bright border is therefore turned into its
+    negative.
+    """
+    image = prepare_image(decode_image(file), image_shape)
+    if image_shape[2] == 1 and _border(image).mean() > 127:
+        return 255 - image
+    return image
+
+
+def _border(image: Pixels) -> Pixels:
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+
+
+def png_url(image: Pixels) -> str:
+    """An image (height, width, 1 or 3) as a data URL.
+
+    >>> png_url(np.zeros((1, 1, 1), np.uint8))[:22]
+    'data:image/png;base64,'
+    """
+    file = BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, "PNG")
+    return PNG_URL + base64.b64encode(file.getvalue()).decode()
+
+
+def sheet(images: Pixels, columns: int) -> Pixels:
+    """Images (n, height, width, channels) side by side in rows of `columns`; what is left of the last row is black.
+
+    >>> sheet(np.zeros((5, 28, 28, 1), np.uint8), columns=4).shape
+    (56, 112, 1)
+    """
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    whole = np.zeros((rows * columns, height, width, channels), np.uint8)
+    whole[:count] = images
+    tiles = whole.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return tiles.reshape(rows * height, columns * width, channels)
 
 
 def _cropped(ink: Pixels) -> Pixels:

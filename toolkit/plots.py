@@ -870,7 +870,6 @@ def plot_confusion_matrix(
 
 def _draw_matrix(figure: Picture, axes: Axes, theme: Theme, shares: Floats, names: Sequence[str], cell: float) -> None:
     """The shaded square of cells `cell` inches wide, with its names and its key."""
-    axes.set_anchor("N")
     image = axes.imshow(shares, cmap=_shades(theme), norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     places = range(0, len(names), math.ceil(len(names) / 40))
     labels = [_printable(names[i], 18) for i in places]
@@ -884,6 +883,7 @@ def _draw_matrix(figure: Picture, axes: Axes, theme: Theme, shares: Floats, name
     key.ax.tick_params(colors=theme.ink, labelsize=8)
     key.set_label("share of the true class", color=theme.ink, fontsize=9)
     key.outline.set_visible(False)
+    axes.set_anchor("N")
 
 
 def _shades(theme: Theme) -> LinearSegmentedColormap:

@@ -135,7 +135,9 @@ class _Surroundings:
     @staticmethod
     def here(folder: Path, threads: int | None) -> _Surroundings:
         """Those of this process."""
-        environment = {**os.environ, **QUIET, "KERAS_BACKEND": backend()}
+        chosen = backend()
+        limits = _thread_limits(chosen, threads)
+        environment = {**os.environ, **QUIET, **limits, "KERAS_BACKEND": chosen}
         return _Surroundings(environment, str(Path.cwd()), list(sys.path), folder.resolve(), threads)
 
     def settle(self) -> None:
@@ -174,6 +176,17 @@ def _configured_backend(environment: Mapping[str, str]) -> str | None:
     except (OSError, ValueError, AttributeError):
         return None
     return str(name) if name else None
+
+
+def _thread_limits(name: str, threads: int | None) -> dict[str, str]:
+    """What a backend reads when it is imported. TensorFlow, which is imported before it knows, is told by the task."""
+    if threads is None:
+        return {}
+    limits = {"OMP_NUM_THREADS": str(threads)}
+    if name == "jax" and threads == 1:
+        flags = (os.environ.get("XLA_FLAGS", ""), "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+        limits["XLA_FLAGS"] = " ".join(flags).strip()
+    return limits
 
 
 # The worker's side.

@@ -27,7 +27,6 @@ from toolkit.datasets import DATASETS, DatasetInfo, dataset_key
 from toolkit.errors import InputError
 from toolkit.layers import Architecture, Rescaling
 from toolkit.processes import Ending, Launcher, Worker, start_worker
-from toolkit.processes import warm_up as warm_up
 
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "shift", "flip", "shift_flip")
@@ -36,7 +35,7 @@ CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 RESULT_FILE = "result.json"
 # Names that a network's own description may not contradict.
-_SCALE = Rescaling(1 / 255, name="rescaling")
+_SCALE = Rescaling(scale=1 / 255, name="rescaling")
 
 
 @dataclass(frozen=True)
@@ -156,9 +155,7 @@ def _require_known(what: str, value: object, choices: tuple[str, ...]) -> None:
     require_choice(what, value, choices)
 
 
-def _require_number(
-    what: str, value: object, low: float, high: float, example: str, open_below: bool = False
-) -> None:
+def _require_number(what: str, value: object, low: float, high: float, example: str, open_below: bool = False) -> None:
     """Refuse what is not a number from `low` (or above it, `open_below`) up to, but not including, `high`."""
     bounds = f"above {low:g}" if open_below else f"from {low:g}"
     bounds += f" and below {high:g}" if math.isfinite(high) else ""
@@ -354,9 +351,7 @@ class TrainResult:
 
 
 NOTHING_LEARNED = "stopped before the first step was done, so there is nothing to keep"
-NEED_LESS_MEMORY = (
-    "choose a smaller batch, fewer channels, smaller images or fewer of them (train_limit)"
-)
+NEED_LESS_MEMORY = "choose a smaller batch, fewer channels, smaller images or fewer of them (train_limit)"
 
 
 def _kept(folder: Path) -> Done | Failed:

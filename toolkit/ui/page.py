@@ -5,10 +5,12 @@ import os
 import gradio as gr
 
 from toolkit.jobs import Jobs, Limits
+from toolkit.pictures import Shelf
 from toolkit.ui.calculator import Calculator
-from toolkit.ui.components import area
+from toolkit.ui.components import area, at_once
 from toolkit.ui.markup import tag
-from toolkit.ui.theme import CSS, theme
+from toolkit.ui.predictor import Predictor
+from toolkit.ui.theme import STYLE, theme
 from toolkit.ui.trainer import Trainer
 
 TITLE = "Convolutional networks: what they cost and how they learn"
@@ -19,19 +21,24 @@ def build_page(jobs: Jobs | None = None) -> gr.Blocks:
     jobs = jobs or Jobs(Limits.for_visitors() if os.environ.get("SPACE_ID") else Limits())
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         area(tag("h1", TITLE), elem_classes="title")
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             with gr.Tab("Calculator"):
                 calculator = Calculator()
-            with gr.Tab("Train two models"):
+            with gr.Tab("Train two models", id="train"):
                 trainer = Trainer(jobs, calculator)
+            with gr.Tab("Predict"):
+                predictor = Predictor(jobs, Shelf(jobs.folder / "datasets"), trainer.job)
         calculator.wire_page(page)
-        trainer.wire_page(page)
+        at_once(predictor.train.click, lambda: gr.Tabs(selected="train"), None, tabs)
+        ends = (trainer.begin_with(trainer.train), trainer.begin_with(predictor.train), trainer.wire_page(page))
+        for ended in ends:
+            predictor.open_after(ended)
     return page
 
 
 def serve() -> None:
     """Serve the page until it is interrupted."""
     build_page().launch(
-        theme=theme(), css=CSS, ssr_mode=False, run_history=False, footer_links=["api", "settings"],
+        theme=theme(), css_paths=STYLE, ssr_mode=False, run_history=False, footer_links=["api", "settings"],
         state_session_capacity=1000, max_file_size="64mb", show_error=False,
     )  # fmt: skip

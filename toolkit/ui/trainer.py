@@ -113,7 +113,10 @@ class Trainer:
                 self._stage()
         self.results = area(elem_id="results")
         with gr.Row():
-            self.files = [gr.Files(label=f"Files of model {letter}", visible=False) for letter in run_views.LETTERS]
+            self.files = [
+                gr.Files(label=f"Files of model {letter}", visible=False, interactive=False)
+                for letter in run_views.LETTERS
+            ]
         self.job = gr.Textbox(visible=False, elem_id="job")
         self._wire()
 
@@ -134,11 +137,14 @@ class Trainer:
             outputs = [model.forecast, model.channels, model.dropout]
             at_once(changes, partial(self._forecast, model), self._asked(model), outputs)
             model.forecast.value = run_views.forecast_line(forecast(model.start().config("digits", None)))
-        begun = at_once(self.train.click, self._begin, self._asked(*self.models), [self.problem, self.job])
-        begun.then(None, self.job, None, js=REMEMBER, queue=False, api_visibility="private")
-        self.finished = self._watched_after(begun)
         for button, model_number in zip(self.stops, (0, 1, None), strict=True):
             at_once(button.click, partial(self._stop, model_number), self.job, self.problem)
+
+    def begin_with(self, button: gr.Button) -> gr.events.Dependency:
+        """Start the training that the controls describe; return the event of its end."""
+        begun = at_once(button.click, self._begin, self._asked(*self.models), [self.problem, self.job])
+        begun.then(None, self.job, None, js=REMEMBER, queue=False, api_visibility="private")
+        return self._watched_after(begun)
 
     def wire_page(self, page: gr.Blocks) -> gr.events.Dependency:
         """Find the tab's training again after a reload; note when the tab closes."""

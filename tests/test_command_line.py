@@ -1,0 +1,96 @@
+"""`python -m toolkit` as people type it: real processes for what only a process shows, typer's runner for the rest."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from toolkit.__main__ import main, parse_shape
+from toolkit.architectures import ARCHITECTURES
+from toolkit.arithmetic import InputError
+
+ROOT = Path(__file__).parent.parent
+
+
+def typed(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command line."""
+    monkeypatch.setattr(sys, "argv", ["toolkit", *command.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    return int(ended.value.code or 0), out, err
+
+
+def test_cost_as_json_has_what_is_promised(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "cost three_layers --input 720x1280x3 --batch 20 --dtype int8 --optimizer sgd --json"
+    status, out, err = typed(command, monkeypatch, capsys)
+    data = json.loads(out)
+    assert (status, err) == (0, "")
+    assert (data["params"], data["input_shape"], data["batch"]) == (903_400, [720, 1280, 3], 20)
+    assert (data["dtype"], data["optimizer"], data["weights_bytes"]) == ("int8", "sgd", 903_400)
+    assert data["rows"][1]["activation_bytes"] == 20 * 360 * 640 * 100
+
+
+@pytest.mark.parametrize(
+    ("form", "start"),
+    [("", "vgg16, input 224 × 224 × 3"), ("--markdown", "### vgg16"), ("--diagram", "●  "), ("--json", "{")],
+)
+def test_every_form_of_cost(
+    form: str, start: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = typed(f"cost vgg16 {form}", monkeypatch, capsys)
+    assert status == 0
+    assert out.startswith(start)
+    assert "block5_conv3" in out
+
+
+def test_networks_lists_all(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = typed("networks", monkeypatch, capsys)
+    assert [line.split()[0] for line in out.splitlines()] == list(ARCHITECTURES)
+    assert "138,357,544 parameters" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("cost resnet5", "the nearest is 'resnet50'"),
+        ("cost lenet5 --batch 0", "batch must be at least 1; 0 came"),
+        ("cost lenet5 --batch many", "Invalid value for '--batch'"),
+        ("cost lenet5 --input 28x28", "image"),
+        ("cost lenet5 --input axbxc", "a size is written like 224x224x3 (height x width x channels); 'axbxc' came"),
+        ("cost lenet5 --input 0x28x1", "each size must be at least 1; 0 came"),
+        ("cost alexnet --input 8x8x3", "a window of 11 does not fit into 8 pixels; use padding"),
+        ("cost lenet5 --dtype float13", "dtype must be one of"),
+        ("cost lenet5 --optimizer magic", "optimizer must be one of"),
+        ("cost lenet5 --json --diagram", "exclude each other"),
+        ("cost nothing.keras", "there is no file 'nothing.keras'"),
+        ("cost Makefile.keras", "there is no file"),
+        ("price lenet5", "No such command 'price'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_status_2(
+    command: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    status, out, err = typed(command, monkeypatch, capsys)
+    assert status == 2
+    assert sentence in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+@pytest.mark.parametrize("text", ["", "x", "3x", "-3x4x1", "3x4x5x6x7", "1" * 30, "3.5x4x1"])
+def test_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(InputError, match="a size is written like"):
+        parse_shape(text)
+
+
+def test_as_a_module_in_a_process_of_its_own() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "toolkit", "cost", "lenet5", "--batch", "-1"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == "error: batch must be at least 1; -1 came; give 1 or more\n"

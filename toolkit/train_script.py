@@ -1,0 +1,102 @@
+"""A training run as a script of plain Keras: the network, the optimizer and `model.fit`, with nothing of the app.
+
+From the toolkit it takes the data, in the same split and order, and the augmentation where there is one.
+"""
+
+from __future__ import annotations
+
+import json
+
+from toolkit.export import keras_code
+from toolkit.layers import Architecture
+from toolkit.training import TrainConfig
+
+_TEMPLATE = '''\
+"""Train {name} on {dataset} again: python run.py [FOLDER FOR THE MODEL]
+
+It gives the same curves on the same machine with the same versions:
+{versions}.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "{backend}"  # has to be chosen before Keras is imported
+
+{imports}
+
+keras.utils.set_random_seed({seed})
+
+{model}
+data = take(load_dataset({quoted}), {train_limit}, seed={seed})
+train, validation = train_validation_split(data.y_train, {validation_fraction}, seed={seed})
+
+model.compile({optimizer}, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+history = model.fit(
+{fit}
+)
+loss, accuracy = model.evaluate(data.x_test, data.y_test, verbose=0)
+print(f"test accuracy {{accuracy:.4f}}, test loss {{loss:.4f}}")
+model.save(Path(sys.argv[1] if len(sys.argv) > 1 else ".") / "model.keras")
+'''
+
+
+def run_script(config: TrainConfig, net: Architecture, backend: str, versions: str, validation_batch: int) -> str:
+    """The text of a script that repeats a run; `net` is that of `training.network_of`.
+
+    `versions` is what the script says about the packages that the run was made with, in words.
+
+    >>> from toolkit.datasets import DATASETS
+    >>> from toolkit.training import network_of
+    >>> config = TrainConfig(channels=4)
+    >>> code = run_script(config, network_of(config, DATASETS["digits"]), "jax", "Keras 3", 64)
+    >>> compile(code, "run.py", "exec").co_filename
+    'run.py'
+    """
+    imports, _, model = keras_code(net).partition("\n\n")
+    own = ["from toolkit.loading import load_dataset, take, train_validation_split"]
+    own += ["from toolkit.fitting import Augmented"] if config.augmentation != "none" else []
+    return _TEMPLATE.format(
+        name=net.name,
+        dataset=config.dataset,
+        quoted=json.dumps(config.dataset),
+        versions=versions,
+        backend=backend,
+        imports="\n".join([*imports.splitlines(), *sorted(own)]),
+        seed=config.seed,
+        model=model,
+        train_limit=config.train_limit,
+        validation_fraction=config.validation_fraction,
+        optimizer=_optimizer(config),
+        fit="\n".join(f"    {argument}," for argument in _fit_arguments(config, validation_batch)),
+    )
+
+
+def _optimizer(config: TrainConfig) -> str:
+    """The expression that makes the optimizer. The cosine's length is known once the images are counted."""
+    rate = repr(config.learning_rate)
+    if config.schedule == "cosine":
+        steps = f"{config.epochs} * -(-len(train) // {config.batch_size})"
+        rate = f"keras.optimizers.schedules.CosineDecay({rate}, {steps})"
+    if config.optimizer == "sgd":
+        return f"keras.optimizers.SGD({rate}, momentum={config.momentum!r})"
+    return f"keras.optimizers.Adam({rate})"
+
+
+def _fit_arguments(config: TrainConfig, validation_batch: int) -> list[str]:
+    """The arguments of `model.fit`, one a line."""
+    images, labels = "data.x_train[train]", "data.y_train[train]"
+    if config.augmentation == "none":
+        fed = [images, labels, f"batch_size={config.batch_size}"]
+    else:
+        kind = f'"{config.augmentation}"'
+        fed = [f"Augmented({images}, {labels}, {config.batch_size}, {kind}, seed={config.seed})", "shuffle=False"]
+    plateau = 'callbacks=[keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=1)]'
+    return [
+        *fed,
+        f"epochs={config.epochs}",
+        "validation_data=(data.x_train[validation], data.y_train[validation])",
+        f"validation_batch_size={validation_batch}",
+        *([plateau] if config.schedule == "plateau" else []),
+    ]
