@@ -37,7 +37,7 @@ clean:
 $(VENV)/app.stamp: requirements.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) (once; about 1.5 GB with TensorFlow) ..."
+	@echo "installing into $(VENV) (once; about 2 GB with TensorFlow) ..."
 	$(BIN)/python $(PIP) -r requirements.txt
 	$(BIN)/python -m compileall -q toolkit app.py
 	touch $@

@@ -1,5 +1,5 @@
 """Starts a thread when it is imported, as a library must not for the fork server."""
 
-from fake_tasks import start_thread
+from tests.fake_tasks import start_thread
 
 start_thread()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from toolkit import export
 from toolkit.architectures import ARCHITECTURES, architecture, resnet18, small_cnn
 from toolkit.arithmetic import InputError
+from toolkit.build import without_weights
 from toolkit.costs import trace
 from toolkit.export import (
     COLUMNS,
@@ -51,17 +52,16 @@ def test_the_table_has_only_its_columns_and_only_text() -> None:
         assert all(isinstance(cell, str) for cell in row.values())
 
 
+def model_of(code: str) -> Any:
+    """What a script calls `model`."""
+    scope: dict[str, Any] = {}
+    without_weights(lambda: exec(code, scope))
+    return scope["model"]
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_the_keras_code_builds_the_same_network(name: str) -> None:
-    import keras
-
-    from toolkit.build import read_model
-
-    code = keras_code(architecture(name))
-    scope: dict[str, Any] = {}
-    with keras.StatelessScope(initialize_variables=False):
-        exec(code, scope)
-    rows, read = trace(architecture(name)), read_model(scope["model"])
+    rows, read = trace(architecture(name)), read_model(model_of(keras_code(architecture(name))))
     assert sorted((row.type, row.output_shape, row.params, row.macs) for row in read) == sorted(
         (row.type, row.output_shape, row.params, row.macs) for row in rows
     )
@@ -70,15 +70,10 @@ def test_the_keras_code_builds_the_same_network(name: str) -> None:
 def test_keras_code_keeps_names_apart_and_texts_quoted() -> None:
     evil = 'x") or __import__("os").abort() or ("'
     net = Architecture(evil, (4,), (Dense(2, name="layers"), Dense(2, name=evil), Branches("add", ((Dense(2),), ()))))
-    scope: dict[str, Any] = {}
-    import keras
-
     code = keras_code(net)
     assert "layers = " not in code
     code = code.replace(json.dumps(evil), '"plain"')  # Keras refuses such names itself; what matters is the quoting
-    with keras.StatelessScope(initialize_variables=False):
-        exec(code.replace('name="plain")(', 'name="other")('), scope)
-    assert scope["model"].count_params() == 10 + 6 + 6
+    assert model_of(code.replace('name="plain")(', 'name="other")(')).count_params() == 10 + 6 + 6
 
 
 # ---- tables as people fill them in -----------------------------------------------------------------------------------

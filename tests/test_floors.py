@@ -19,7 +19,10 @@ FLOORS = {
     "costs": 2,
     "datasets": 2,
     "system": 2,
+    "blocks": 3,
+    "drawings": 3,
     "export": 3,
+    "figures": 3,
     "keras_files": 3,
     "plots": 3,
     "show": 3,
@@ -41,7 +44,7 @@ FLOORS = {
 HEAVY = {
     "keras": {"build", "keras_layers", "fitting", "benchmarks"},
     "tensorflow": {"fitting"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"figures", "drawings", "plots"},
     "gradio": {"ui"},
     "aiohttp": set(),
 }

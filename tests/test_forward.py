@@ -50,7 +50,7 @@ def random_weights(rows: Sequence[Row], seed: int = 0) -> dict[str, list[Array]]
 
 def keras_outputs(model: keras.Model, images: Array) -> dict[str, Array]:
     """What every layer of a Keras model gives."""
-    every = keras.Model(model.inputs, {layer.name: layer.output for layer in model.layers})
+    every = keras.Model(model.inputs[0], {layer.name: layer.output for layer in model.layers})
     return {name: np.asarray(ops.convert_to_numpy(value)) for name, value in every(images, training=False).items()}
 
 
@@ -201,7 +201,7 @@ def test_error_function_and_gelu_are_exact_to_single_precision() -> None:
 
 # ---- layers against Keras --------------------------------------------------------------------------------------------
 
-IMAGE = (9, 8, 4)
+IMAGE = (9, 10, 4)
 SLIDES: tuple[dict[str, Any], ...] = (
     {},
     {"padding": "same"},
@@ -250,7 +250,6 @@ CASES: list[tuple[Layer, Shape]] = [
     (layers.LocalResponseNormalization(), IMAGE),
     (layers.LocalResponseNormalization(depth_radius=1, bias=1.0, alpha=2.0, beta=0.5), (3, 2, 7)),
     (layers.MultiHeadAttention(3, 4), (6, 5)),
-    (layers.MultiHeadAttention(2, 4, value_dim=3), (6, 5)),
     (layers.MultiHeadAttention(1, 2, use_bias=False), (6, 5)),
     (layers.PositionEmbedding(), (6, 5)),
     *((layers.Activation(name), (6, 40)) for name in layers.ACTIVATIONS),
@@ -267,7 +266,7 @@ CASES: list[tuple[Layer, Shape]] = [
     (layers.Flatten(), IMAGE),
     (layers.Flatten(), (5,)),
     (layers.Reshape((-1, 8)), IMAGE),
-    (layers.Reshape((4, 72)), IMAGE),
+    (layers.Reshape((4, 90)), IMAGE),
     (layers.ZeroPadding2D(2), IMAGE),
     (layers.ZeroPadding2D(((0, 1), (2, 3))), IMAGE),
     (layers.Cropping2D(1), IMAGE),
@@ -278,7 +277,13 @@ CASES: list[tuple[Layer, Shape]] = [
 ]
 
 
-@pytest.mark.parametrize(("layer", "shape"), CASES, ids=lambda value: str(value).replace("name='', ", ""))
+@pytest.mark.tensorflow  # Keras 3.15 on JAX wants values as large as keys
+def test_attention_with_small_values() -> None:
+    net = Architecture("one", (6, 5), (layers.MultiHeadAttention(2, 4, value_dim=3),))
+    compare_with_keras(net, random(3, 6, 5, scale=2))
+
+
+@pytest.mark.parametrize(("layer", "shape"), CASES, ids=str)
 def test_layer_is_keras_layer(layer: Layer, shape: Shape) -> None:
     compare_with_keras(Architecture("one", shape, (layer,)), random(3, *shape, scale=2))
 
@@ -307,10 +312,8 @@ def test_every_activation_is_there() -> None:
 
 
 @pytest.mark.parametrize("mode", layers.MERGES)
-@pytest.mark.parametrize("count", [2, 3])
-def test_merges_are_keras_merges(mode: str, count: int) -> None:
-    if mode == "subtract" and count == 3:
-        pytest.skip("there is no difference of three")
+def test_merges_are_keras_merges(mode: str) -> None:
+    count = 2 if mode == "subtract" else 3
     paths = ((), (layers.Activation("tanh"),), (layers.Conv2D(4, 1),))[:count]
     compare_with_keras(Architecture("merge", IMAGE, (Branches(mode, paths), layers.ReLU())), random(2, *IMAGE))
 
@@ -340,12 +343,19 @@ NETWORKS: dict[str, Architecture] = {
     "mobilenet_v2": architectures.mobilenet_v2((64, 64, 3), 10, alpha=0.35),
     "resnet50": architectures.resnet50((64, 64, 3), 10),
     "se_resnet50": architectures.se_resnet50((64, 64, 3), 10),
+    "xception": architectures.xception((75, 75, 3), 10),
     "googlenet": architectures.googlenet((64, 64, 3), 10),
     "vit_tiny": architectures.vit_tiny((32, 32, 3), 10, patch_size=4, depth=4),
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# JAX compiles each operation for each size: half a minute for these two.
+SLOW_ON_JAX = ("xception", "googlenet")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.tensorflow if name in SLOW_ON_JAX else ()) for name in NETWORKS]
+)
 def test_network_is_keras_network_in_every_row(name: str) -> None:
     net = NETWORKS[name]
     compare_with_keras(net, np.random.default_rng(0).uniform(-1, 1, (2, *net.input_shape)).astype(np.float32))
@@ -356,6 +366,22 @@ def test_weights_of_every_architecture_are_its_parameters(name: str) -> None:
     for row in trace(architectures.architecture(name)):
         shapes = forward.weight_shapes(row.layer, row.input_shapes[0]) if row.reads else {}
         assert sum(map(math.prod, shapes.values())) == row.params, row.name
+
+
+def test_a_sequential_model_made_elsewhere() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.Sequential([keras.layers.DepthwiseConv2D(3, strides=2), keras.layers.ReLU(6.0)]),
+            keras.layers.Flatten(),
+            keras.layers.Dense(5, activation="softmax"),
+        ]
+    )
+    images = random(3, 8, 8, 3)
+    expected = np.asarray(ops.convert_to_numpy(model(images, training=False)))
+    assert_close(forward.forward(read_model(model), forward.weights_of(model), images), expected)
 
 
 def test_layers_within_models_and_shared_layers_have_their_weights() -> None:
@@ -381,11 +407,11 @@ def small() -> tuple[tuple[Row, ...], dict[str, list[Array]]]:
 
 def test_a_batch_is_its_images(small: tuple[tuple[Row, ...], dict[str, list[Array]]]) -> None:
     rows, weights = small
-    images = random(300, 12, 12, 1)
-    assert rows[1].activation_bytes(300) > forward.CHUNK_BYTES  # so it goes in parts
+    images = random(1000, 12, 12, 1)
+    assert rows[1].activation_bytes(1000) > forward.CHUNK_BYTES  # so it goes in parts
     together = forward.forward(rows, weights, images)
-    one_by_one = [forward.forward(rows, weights, images[index : index + 1]) for index in (0, 150, 299)]
-    assert_close(together[[0, 150, 299]], np.concatenate(one_by_one))
+    one_by_one = [forward.forward(rows, weights, images[index : index + 1]) for index in (0, 500, 999)]
+    assert_close(together[[0, 500, 999]], np.concatenate(one_by_one))
     assert_close(forward.activations(rows, weights, images)["predictions"], together, 0)
     np.testing.assert_allclose(together.sum(axis=1), 1, rtol=1e-6)
 
@@ -496,9 +522,17 @@ def test_weights_that_do_not_fit_get_a_sentence(
 
 
 def test_a_layer_that_only_keras_knows_gets_a_sentence() -> None:
-    model = keras.Sequential([keras.Input((4,)), keras.layers.ELU()])
-    with pytest.raises(InputError, match="ELU 'elu' is not known to the NumPy forward pass; predict with Keras"):
-        forward.forward(read_model(model), {}, random(1, 4))
+    convolution = keras.layers.Conv2D(3, 2, activation=keras.layers.LeakyReLU(negative_slope=0.05), name="odd")
+    rows = read_model(keras.Sequential([keras.Input((4, 4, 1)), convolution]))
+    with pytest.raises(InputError, match="Conv2D 'odd' is not known to the NumPy forward pass; predict with Keras"):
+        forward.forward(rows, {"odd": convolution.get_weights()}, random(1, 4, 4, 1))
+
+
+def test_a_network_with_two_inputs_gets_a_sentence() -> None:
+    entries = [keras.Input((4,)), keras.Input((4,))]
+    rows = read_model(keras.Model(entries, keras.layers.Add()(entries)))
+    with pytest.raises(InputError, match="networks with one input; this one has 2"):
+        forward.forward(rows, {}, random(1, 4))
 
 
 def test_saved_weights_come_back(tmp_path: Path) -> None:

@@ -3,18 +3,34 @@
 import os
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-from toolkit.training import Done, EpochEnd, Event, Failed, Memory, Started, Step, TrainConfig, TrainResult
 
 from toolkit.architectures import small_cnn
 from toolkit.costs import costs
 from toolkit.errors import InputError
-from toolkit.jobs import CURVE_POINTS, FOLDER_PREFIX, Jobs, JobView, Limits, RunView, advance, forecast, own_folder
+from toolkit.jobs import (
+    CURVE_POINTS,
+    FILES,
+    FOLDER_PREFIX,
+    VISITORS,
+    Jobs,
+    JobView,
+    Limits,
+    RunView,
+    advance,
+    bundle,
+    forecast,
+    own_folder,
+    seconds_left,
+    training_curve,
+)
+from toolkit.training import Done, EpochEnd, Event, Failed, Memory, Started, Step, TrainConfig, TrainResult
 
 STARTED = Started(10, steps_per_epoch=2, epochs=1, train_images=9, validation_images=1, test_images=4)
 A, B = TrainConfig(channels=2), TrainConfig(channels=4)
@@ -334,6 +350,19 @@ def test_the_oldest_results_go_first(house: House) -> None:
     assert [house.jobs.knows(job) for job in jobs] == [False, False, True, True, True]
 
 
+def test_a_new_training_takes_the_place_of_the_last(house: House) -> None:
+    first = house.submit("anna", A)
+    house.jobs.watch(first, "a second tab")
+    house.of(first)[0].finish()
+    house.tick()
+    second = house.submit("anna", B)
+    house.tick(61)
+    assert house.jobs.knows(first)
+    house.jobs.leave("a second tab")
+    house.tick(61)
+    assert [house.jobs.knows(job) for job in (first, second)] == [False, True]
+
+
 def test_results_do_not_stay_for_ever(house: House) -> None:
     job = house.submit("anna", A)
     house.of(job)[0].finish()
@@ -424,7 +453,53 @@ def test_the_forecast_is_that_of_the_calculator() -> None:
     assert ahead.costs.params == price.params
     assert ahead.images == 2 * 54_000
     assert ahead.macs == 3 * ahead.images * price.macs
-    assert forecast(TrainConfig(dataset="mnist", train_limit=100, epochs=3)).images == 300
+    assert forecast(TrainConfig(dataset="mnist", train_limit=100, epochs=3)).images == 3 * 90  # a tenth validates
+
+
+def test_the_environment_changes_limits() -> None:
+    assert Limits.here({}) == Limits()
+    assert Limits.here({"SPACE_ID": "a/b"}) == VISITORS
+    assert VISITORS.run_macs < Limits().run_macs
+    changed = Limits.here({"CNN_TOOLKIT_GRACE_SECONDS": "2.5", "CNN_TOOLKIT_WAITING": "7"})
+    assert (changed.grace_seconds, changed.waiting) == (2.5, 7)
+    with pytest.raises(InputError, match="CNN_TOOLKIT_SLOTS must be a number; 'two' came"):
+        Limits.here({"CNN_TOOLKIT_SLOTS": "two"})
+
+
+def test_curves_have_no_teeth_where_an_epoch_begins() -> None:
+    """Reports are means over their epoch so far; the curve shows the means of the single stretches."""
+    stretches = {(1, 10): 1.0, (1, 20): 0.5, (2, 5): 0.4, (2, 20): 0.2}
+    run = RunView(A, Path("nowhere"))
+    total = before = 0.0
+    for (epoch, number), loss in stretches.items():
+        total, before = (0.0, 0.0) if epoch == 2 and before == 20 else (total, before)
+        total += loss * (number - before)
+        before = number
+        run = advance(run, Step(epoch, number, 20, total / number, total / number, 100.0))
+    curve = training_curve(run)
+    assert [point.epochs for point in curve] == [0.5, 1.0, 1.25, 2.0]
+    assert [point.loss for point in curve] == pytest.approx(list(stretches.values()))
+    assert [point.accuracy for point in curve] == pytest.approx(list(stretches.values()))
+
+
+def test_the_time_that_is_left_follows_from_the_speed() -> None:
+    run = RunView(replace(A, epochs=2), Path("nowhere"))
+    assert seconds_left(run) is None
+    run = advance(advance(run, replace(STARTED, train_images=1000)), Step(1, 5, 10, 1.0, 0.5, 100.0))
+    assert seconds_left(run) == pytest.approx(1.5 * 1000 / 100)
+
+
+def test_a_bundle_holds_what_a_visitor_may_take_home(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for name in (*FILES, "log.txt"):
+        (folder / name).write_text(name)
+    run = RunView(A, folder)
+    assert bundle(run) == []
+    files = bundle(advance(run, Done(result(folder))))
+    assert [file.name for file in files] == ["model-a.zip", *FILES]
+    with zipfile.ZipFile(files[0]) as archive:
+        assert archive.namelist() == [f"model-a/{name}" for name in FILES]
 
 
 def finished(folder: Path) -> FakeWorker:

@@ -84,7 +84,7 @@ def test_gradient_is_tensorflows(options: dict[str, Any]) -> None:
     np.testing.assert_allclose(found, np.asarray(tape.gradient(loss, tensor)), rtol=1e-5, atol=2e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     channels=st.integers(1, 9),
     depth_radius=st.integers(0, 10),

@@ -1,47 +1,24 @@
 """The figures hold the data they were given, can be read in light and dark, and say in words what they show."""
 
-import base64
 import itertools
 import math
-import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import matplotlib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Rectangle
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
-from numpy.typing import NDArray
-from PIL import Image
 
+from tests.plotting import HISTORY, STYLES, Numbers, faults, pixels, widths
 from toolkit import plots
-from toolkit.architectures import ARCHITECTURES, googlenet, lenet5, resnet50
-from toolkit.costs import Row, memory_parts, trace
+from toolkit.architectures import googlenet, lenet5
+from toolkit.costs import memory_parts, trace
 from toolkit.errors import InputError
-from toolkit.layers import Architecture, Branches, Conv2D, Merge
-from toolkit.plots import Box, Fork, Repeat, Style, alt_text, blocks_of, contrast
+from toolkit.figures import Style, alt_text
 
-Numbers = NDArray[Any]
-
-STYLES: tuple[Style, ...] = ("light", "dark")
-HISTORY = {
-    "loss": [0.9, 0.5, 0.3],
-    "accuracy": [0.6, 0.8, 0.9],
-    "val_loss": [0.8, 0.55, 0.6],
-    "val_accuracy": [0.65, 0.78, 0.77],
-}
 WORDS = ("cat", "a class with a very long name that nobody would want to read to its end", "€ $5 and $6", "ship")
 MATRIX = np.array([[40, 3, 0, 1], [2, 38, 4, 0], [0, 9, 31, 0], [0, 0, 0, 0]])
 PIXELS = np.linspace(0, 255, 5 * 8 * 8).reshape(5, 8, 8).astype(np.uint8)
@@ -99,58 +76,7 @@ FIGURES: dict[str, Callable[[Style], Figure]] = {
     "no predictions": lambda style: plots.plot_predictions(PIXELS[:0], SHARES[:0], style=style),
     "layer costs": lambda style: plots.plot_layer_costs(googlenet(), style=style),
     "memory": lambda style: plots.plot_memory_parts(memory_parts(lenet5()), style=style),
-    "lenet5": lambda style: plots.visualize_architecture(lenet5(), style=style),
-    "googlenet": lambda style: plots.visualize_architecture(googlenet(), style=style),
-    "resnet50": lambda style: plots.visualize_architecture(resnet50(), style=style),
 }
-
-
-def draw(figure: Figure) -> FigureCanvasAgg:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return canvas
-
-
-def pixels(figure: Figure) -> Numbers:
-    """Draw the figure; (height, width, 3) from 0 to 255."""
-    return np.asarray(draw(figure).buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
-
-
-def texts(figure: Figure) -> list[tuple[Text, Bbox]]:
-    """What is written, with its place in pixels. Tick labels beyond the ends of an axis are not drawn."""
-    draw(figure)
-    unseen = {id(label) for axes in figure.axes for label in outside(axes)}
-    return [
-        (text, Text.get_window_extent(text))
-        for text in figure.findobj(Text)
-        if isinstance(text, Text) and text.get_text() and text.get_visible() and id(text) not in unseen
-    ]
-
-
-def bars(axes: Axes) -> list[Rectangle]:
-    return [patch for patch in axes.patches if isinstance(patch, Rectangle) and patch.get_fill()]
-
-
-def widths(axes: Axes) -> list[float]:
-    return [bar.get_width() for bar in bars(axes)]
-
-
-def outside(axes: Axes) -> Iterator[Text]:
-    for axis, (low, high), coordinate in ((axes.xaxis, axes.get_xlim(), 0), (axes.yaxis, axes.get_ylim(), 1)):
-        shown = axes.axison and axis.get_visible()
-        for label in axis.get_ticklabels():
-            if not (shown and min(low, high) <= label.get_position()[coordinate] <= max(low, high)):
-                yield label
-        if not shown:
-            yield axis.label
-
-
-def ground(image: Numbers, box: Bbox) -> str:
-    """The commonest colour of a drawing in a box."""
-    height = image.shape[0]
-    part = image[int(height - box.y1) : int(height - box.y0) + 1, int(box.x0) : int(box.x1) + 1].reshape(-1, 3)
-    colours, counts = np.unique(part, axis=0, return_counts=True)
-    return to_hex(tuple(colours[np.argmax(counts)] / 255))
 
 
 # ---- reading: every figure, both styles ------------------------------------------------------------------------------
@@ -160,73 +86,12 @@ def ground(image: Numbers, box: Bbox) -> str:
 @pytest.mark.parametrize("name", FIGURES)
 def test_it_can_be_read(name: str, style: Style) -> None:
     """Each word stands out from the pixels behind it, nothing is outside the figure or over other words."""
-    figure = FIGURES[name](style)
-    written = texts(figure)
-    for text, box in written:
-        assert figure.bbox.padded(1).fully_contains(box.x0, box.y0), text
-        assert figure.bbox.padded(1).fully_contains(box.x1, box.y1), text
-        text.set_alpha(0)
-    image = pixels(figure)
-    for text, box in written:
-        assert contrast(to_hex(text.get_color()), ground(image, box)) >= 4.5, text
-    assert not covering(written)
-    for colour in marks(figure) - {plots.THEMES[style].faint}:
-        assert contrast(colour, to_hex(figure.get_facecolor())) >= 3
-
-
-def marks(figure: Figure) -> set[str]:
-    """Colours of lines, bars and the edges of boxes."""
-    lines = {to_hex(line.get_color()) for axes in figure.axes for line in axes.get_lines()}
-    edges = {
-        patch.get_edgecolor() for axes in figure.axes for patch in axes.patches if isinstance(patch, FancyBboxPatch)
-    }
-    return lines | {to_hex(bar.get_facecolor()) for axes in figure.axes for bar in bars(axes)} | set(map(to_hex, edges))
-
-
-def covering(written: Sequence[tuple[Text, Bbox]]) -> list[str]:
-    """Pairs of words that share more than a pixel or two."""
-    left, bottom, right, top = np.array([box.extents for _, box in written]).T[..., np.newaxis]
-    shared = np.minimum(
-        np.minimum(right, right.T) - np.maximum(left, left.T), np.minimum(top, top.T) - np.maximum(bottom, bottom.T)
-    )
-    return [
-        f"{written[i][0].get_text()!r} and {written[j][0].get_text()!r}" for i, j in np.argwhere(shared > 2) if i < j
-    ]
+    assert not faults(FIGURES[name](style), style)
 
 
 def test_every_line_differs_in_more_than_colour() -> None:
     lines = plots.compare_models([f"net {i}" for i in range(7)], [HISTORY] * 7).axes[0].get_lines()
     assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 7
-
-
-@given(st.integers(0, 0xFFFFFF), st.sampled_from(["#ffffff", "#14171c", "#777777"]), st.floats(1, 4.5))
-def test_readable_reaches_its_contrast(colour: int, background: str, least: float) -> None:
-    assert contrast(plots.readable(f"#{colour:06x}", background, least), background) >= least
-
-
-def test_contrast_is_that_of_wcag() -> None:
-    """#767676 on white is the lightest grey that passes AA (4.54), #959595 the lightest of 3:1 for graphics."""
-    assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.01)
-    assert contrast("#777777", "#ffffff") < 4.5
-    assert contrast("#949494", "#ffffff") > 3 > contrast("#959595", "#ffffff")
-
-
-def test_auto_follows_matplotlib() -> None:
-    with matplotlib.rc_context({"figure.facecolor": "black"}):
-        assert plots.theme_of("auto") == plots.THEMES["dark"]
-    with matplotlib.rc_context({"figure.facecolor": "white"}):
-        assert plots.theme_of("auto") == plots.THEMES["light"]
-
-
-def test_nothing_global_is_touched() -> None:
-    code = (
-        "import matplotlib, sys; before = matplotlib.rcParams.copy(); from toolkit import plots\n"
-        f"plots.plot_history({HISTORY!r}); plots.plot_confusion_matrix([[1]]); plots.visualize_architecture(__import__("
-        "'toolkit.architectures', fromlist=['x']).lenet5())\n"
-        "assert matplotlib.rcParams.copy() == before and 'matplotlib.pyplot' not in sys.modules\n"
-        "assert not {'keras', 'tensorflow', 'gradio'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=Path(__file__).parent.parent)
 
 
 @pytest.mark.parametrize("name", ["$", "$a$", "$\\nonsense$", "中文", "a\nb\tc", "", "x" * 300, "😀", "_^{}%"])
@@ -350,6 +215,15 @@ def test_parameters_of_all_that_has_them() -> None:
     assert alt_text(figure) == "Parameters: one 61,706, two 61,706, three 50,000."
 
 
+def test_parameters_of_keras_models() -> None:
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2), keras.layers.BatchNormalization()])
+    assert plots.params_of(model) == 8 * 2 + 2 + 4 * 2
+    unbuilt = keras.Sequential([keras.layers.Dense(2)])
+    with pytest.raises(InputError, match="not built"):
+        plots.plot_parameter_comparison([unbuilt])
+
+
 def test_far_apart_parameters_are_dots_on_a_logarithmic_axis() -> None:
     axes = plots.plot_parameter_comparison([lenet5(), 138_357_544]).axes[0]
     assert axes.get_xscale() == "log"
@@ -453,157 +327,6 @@ def test_only_the_first_of_many_images_are_drawn() -> None:
     assert "for 4 of 50 images" in alt_text(figure)
 
 
-# ---- the drawing of a network ----------------------------------------------------------------------------------------
-
-
-def all_rows(chain: Sequence[Box | Fork | Repeat]) -> list[Row]:
-    return [row for item in chain for row in item.rows]
-
-
-def forks(chain: Sequence[Box | Fork | Repeat]) -> Iterator[Fork]:
-    for item in chain:
-        if isinstance(item, Repeat):
-            yield from forks(item.chains[0])
-        elif isinstance(item, Fork):
-            yield item
-            for path in item.paths:
-                yield from forks(path)
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_each_row_is_in_the_drawing_once(name: str) -> None:
-    rows = trace(ARCHITECTURES[name]())
-    drawn = all_rows(blocks_of(rows))
-    assert sorted(row.name for row in drawn) == sorted(row.name for row in rows)
-    assert sum(row.params for row in drawn) == sum(row.params for row in rows)
-
-
-def test_branches_are_drawn_as_branches() -> None:
-    found = list(forks(blocks_of(trace(googlenet()))))
-    assert [len(fork.paths) for fork in found] == [4] * 9
-    assert all(fork.join and fork.join.rows[0].type == "Concatenate" for fork in found)
-
-
-def test_repeated_blocks_are_drawn_once() -> None:
-    """ResNet-50 has 3, 4, 6 and 3 blocks (He et al. 2016, table 1), the first of each with another shortcut."""
-    chain = blocks_of(trace(resnet50()))
-    assert [len(item.chains) for item in chain if isinstance(item, Repeat)] == [2, 3, 5, 2]
-    residual = [fork for fork in forks(chain) if () in fork.paths]
-    assert len(residual) == 4
-    assert len(list(forks(chain))) == 8
-
-
-def test_a_branch_inside_a_branch() -> None:
-    gate = Branches("multiply", ((Conv2D(4, 1, activation="sigmoid"),), ()))
-    net = Architecture("se", (8, 8, 4), (Branches("add", ((Conv2D(4, 3, padding="same"), gate), ())), Conv2D(2, 1)))
-    start, outer, end = blocks_of(trace(net))
-    assert isinstance(outer, Fork)
-    inner = outer.paths[0][1]
-    assert isinstance(inner, Fork)
-    assert inner.join
-    assert inner.join.rows[0].type == "Multiply"
-    assert outer.paths[1] == inner.paths[1] == ()
-    assert (start.rows[0].type, end.rows[0].type) == ("InputLayer", "Conv2D")
-
-
-def test_boxes_are_where_the_words_are() -> None:
-    """Each box encloses its own text, and no two boxes touch."""
-    figure = plots.visualize_architecture(googlenet())
-    draw(figure)
-    axes = figure.axes[0]
-    boxes = [patch.get_window_extent() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
-    assert len(boxes) == sum(1 for row in trace(googlenet()) if row.type != "Dropout")
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
-    words = [text.get_window_extent() for text in axes.texts[:-2]]
-    assert all(any(b.x0 <= w.x0 and w.x1 <= b.x1 and b.y0 <= w.y0 and w.y1 <= b.y1 for b in boxes) for w in words)
-
-
-def wired(reads: Sequence[tuple[int, ...]]) -> tuple[Row, ...]:
-    """Rows of sums with the given wiring."""
-    shape = (4, 4, 2)
-    return tuple(
-        Row(f"row_{i}", Merge("add"), feeders, (shape,) * len(feeders), shape, 1, 0, 0, (1, 1), (1.0, 1.0))
-        for i, feeders in enumerate(reads)
-    )
-
-
-@st.composite
-def wirings(draw: st.DrawFn) -> list[tuple[int, ...]]:
-    count = draw(st.integers(1, 14))
-    choose = [st.sets(st.integers(0, i - 1), min_size=1, max_size=3) for i in range(1, count)]
-    return [(), *(tuple(sorted(draw(feeders))) for feeders in choose)]
-
-
-@settings(max_examples=60, deadline=None)
-@given(wirings())
-def test_any_wiring_can_be_drawn(reads: list[tuple[int, ...]]) -> None:
-    """Residual, tangled, with several outputs: each row is drawn once and the page is finite."""
-    rows = wired(reads)
-    assert sorted(row.name for row in all_rows(blocks_of(rows))) == sorted(row.name for row in rows)
-    assert "parameters" in alt_text(plots.visualize_architecture(rows))
-
-
-def test_what_cannot_be_untangled_says_so() -> None:
-    rows = wired([(), (0,), (0,), (1, 2), (1, 2), (3, 4)])
-    figure = plots.visualize_architecture(rows)
-    assert "wired too densely to draw" in [text.get_text() for text in figure.axes[0].texts]
-
-
-def test_the_network_in_words() -> None:
-    words = alt_text(plots.visualize_architecture(lenet5()))
-    assert words.startswith("lenet5: 9 layers, 61,706 parameters, input 32×32×1. From input to output: InputLayer")
-    assert words.endswith("Dense 84 (84); Dense 10 (10).")
-    assert "5 times [2 branches [" in alt_text(plots.visualize_architecture(resnet50()))
-
-
-def test_keras_models_are_read() -> None:
-    keras = pytest.importorskip("keras")
-    entry = keras.Input((8, 8, 3))
-    side = keras.layers.Conv2D(3, 3, padding="same", name="inside")(entry)
-    model = keras.Model(entry, keras.layers.Dense(2)(keras.layers.Flatten()(keras.layers.Add()([side, entry]))))
-    assert plots.params_of(model) == model.count_params()
-    words = alt_text(plots.visualize_architecture(model))
-    assert f"{model.count_params():,} parameters" in words
-    assert "2 branches [Conv2D 3×3, 3 (8×8×3) | identity] into Add (8×8×3)" in words
-    unbuilt = keras.Sequential([keras.layers.Dense(2)])
-    with pytest.raises(InputError, match="not built"):
-        plots.plot_parameter_comparison([unbuilt])
-
-
-# ---- files -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".PDF", b"%PDF")])
-def test_figures_are_saved_with_their_words(suffix: str, start: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / f"net{suffix}"
-    figure = plots.visualize_architecture(lenet5(), path)
-    assert path.read_bytes().startswith(start)
-    if suffix == ".png":
-        with Image.open(path) as image:
-            assert image.info["Description"] == alt_text(figure)
-    if suffix == ".svg":
-        title = re.search(r"<title>(.*?)</title>", path.read_text("utf-8"), re.DOTALL)
-        assert title
-        assert title.group(1) == alt_text(figure)
-
-
-def test_a_notebook_shows_the_words() -> None:
-    html = plots.plot_confusion_matrix([[1, 1], [0, 1]], ['"a"', "<b>"])._repr_html_() or ""
-    assert "&quot;a&quot; taken for &lt;b> 1" in html
-    assert html.count('"') == 4
-    png = base64.b64decode(html.split("base64,")[1].removesuffix('">'))
-    assert png.startswith(b"\x89PNG")
-
-
-def test_saving_fails_with_a_sentence(tmp_path: Path) -> None:
-    figure = plots.plot_history(HISTORY)
-    with pytest.raises(InputError, match=r"\.png, \.svg or \.pdf"):
-        plots.save_figure(figure, tmp_path / "figure.bmp")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="could not be written"):
-        plots.save_figure(figure, tmp_path / "file" / "figure.png")
-
-
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -629,8 +352,6 @@ def test_saving_fails_with_a_sentence(tmp_path: Path) -> None:
         (lambda: plots.plot_parameter_comparison(["vgg16"]), "a name alone"),
         (lambda: plots.plot_parameter_comparison([-1]), "0 or more"),
         (lambda: plots.plot_parameter_comparison([1.5]), "float came"),
-        (lambda: plots.visualize_architecture("vgg16"), "str came"),
-        (lambda: plots.visualize_architecture(()), "tuple came"),
         (lambda: plots.plot_layer_costs(lenet5(), largest=0), "largest"),
         (lambda: plots.plot_layer_costs(lenet5(), batch=0), "batch"),
         (lambda: plots.plot_layer_costs(lenet5(), dtype="float3"), "float3"),

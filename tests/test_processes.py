@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 import pytest
-from fake_tasks import Task
 
+from tests.fake_tasks import Task
 from toolkit import processes
 from toolkit.errors import InputError
 from toolkit.processes import Ending, ForkServer, Launcher, Worker, backend, spawn, start_worker
@@ -201,8 +201,7 @@ def test_many_runs_leave_nothing_behind(start: Callable[..., Worker]) -> None:
 SCRIPT = """
 import json, sys, time
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from fake_tasks import Task
+from tests.fake_tasks import Task
 from toolkit import processes
 launch = processes.ForkServer(()) if {fork} else processes.spawn
 worker = processes.start_worker(Task({name!r}), Path({folder!r}), launch=launch)
@@ -216,9 +215,7 @@ def script(launch: Launcher, tmp_path: Path, name: str, then: str) -> subprocess
     """A script of somebody who has never heard of `if __name__ == "__main__"`."""
     path = tmp_path / "script.py"
     fork = isinstance(launch, ForkServer)
-    path.write_text(
-        SCRIPT.format(tests=str(Path(__file__).parent), fork=fork, name=name, folder=str(tmp_path), then=then)
-    )
+    path.write_text(SCRIPT.format(fork=fork, name=name, folder=str(tmp_path), then=then))
     return subprocess.Popen(
         [sys.executable, str(path)],
         cwd=ROOT,
@@ -257,7 +254,7 @@ class TestForkServer:
         assert found["parent"] == fork_server.pid
 
     def test_with_threads_it_starts_a_fresh_python(self, tmp_path: Path) -> None:
-        server = ForkServer(preload=("fake_preload_threads",))
+        server = ForkServer(preload=("tests.fake_preload_threads",))
         try:
             assert server.threads() == 2
             worker = start_worker(Task("patient"), tmp_path, launch=server)
@@ -290,14 +287,14 @@ class TestForkServer:
         assert everything(worker) == ["kept"]
 
     def test_its_death_with_a_request_in_hand_is_told(self, tmp_path: Path) -> None:
-        server = ForkServer(preload=("fake_preload_slow",))
+        server = ForkServer(preload=("tests.fake_preload_slow",))
         worker = start_worker(Task("count"), tmp_path, launch=server)
         server.close()
         (ending,) = everything(worker)
         assert (ending.exit_code, ending.killed) == (None, False)
 
     def test_warms_up_in_the_background(self, tmp_path: Path) -> None:
-        server = ForkServer(preload=("fake_preload_slow",))
+        server = ForkServer(preload=("tests.fake_preload_slow",))
         try:
             begun = time.monotonic()
             server.warm_up()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
@@ -14,6 +15,8 @@ from toolkit.costs import Network, Row, Rows, rows_of
 from toolkit.keras_files import Config, rows_from_config
 from toolkit.layers import InputLayer, Layer, Merge, MultiHeadAttention, Other, Pooling2D, Shape
 
+Built = TypeVar("Built")
+
 
 def build(net: Network, *, seed: int | None = None, allocate: bool = True, name: str | None = None) -> keras.Model:
     """The Keras model of a network; its layers are called as the rows are.
@@ -22,16 +25,38 @@ def build(net: Network, *, seed: int | None = None, allocate: bool = True, name:
     counts, and cannot compute. Raises InputError for layers that only Keras knew (`Other`).
     """
     rows = rows_of(net)
+    if not allocate:
+        return without_weights(lambda: build(rows, name=name))
     if seed is not None:
         keras.utils.set_random_seed(seed)
-    with nullcontext() if allocate else keras.StatelessScope(initialize_variables=False):
-        tensors: list[Any] = []
-        for row in rows:
-            tensors.append(_apply(row, [tensors[index] for index in row.reads]))
-        read = {index for row in rows for index in row.reads}
-        entries = [tensor for tensor, row in zip(tensors, rows, strict=True) if isinstance(row.layer, InputLayer)]
-        results = [tensor for index, tensor in enumerate(tensors) if index not in read]
-        return keras.Model(_one_or_all(entries), _one_or_all(results), name=name)
+    tensors: list[Any] = []
+    for row in rows:
+        tensors.append(_apply(row, [tensors[index] for index in row.reads]))
+    read = {index for row in rows for index in row.reads}
+    entries = [tensor for tensor, row in zip(tensors, rows, strict=True) if isinstance(row.layer, InputLayer)]
+    results = [tensor for index, tensor in enumerate(tensors) if index not in read]
+    return keras.Model(_one_or_all(entries), _one_or_all(results), name=name)
+
+
+def without_weights(make: Callable[[], Built]) -> Built:
+    """The model or layer that `make` builds, with shapes and counts and no memory for its weights: it cannot compute.
+
+    Keras lists such weights and fills them in when the next stateless scope ends. The list belongs to a thread, so the
+    model is built in one of its own, and the list goes with it.
+
+    >>> model = without_weights(lambda: keras.Sequential([keras.Input((10**5,)), keras.layers.Dense(10**5)]))
+    >>> model.count_params()  # 40 GB, if they were there
+    10000100000
+    """
+    policy = keras.config.dtype_policy()
+
+    def made() -> Built:
+        keras.config.set_dtype_policy(policy)
+        with keras.StatelessScope(initialize_variables=False):
+            return make()
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(made).result()
 
 
 def _one_or_all(tensors: list[Any]) -> Any:

@@ -103,7 +103,7 @@ def _fit(config: TrainConfig, context: Context) -> TrainResult:
         net = network_of(config, data.info)
         _require_memory(config, net, data)
         run = Run(config, context, net, data, compiled(config, net, data))
-        _train(run, until_first_step.close)
+        train_model(run, until_first_step.close)
     return _result(run)
 
 
@@ -275,7 +275,7 @@ class Run:
         return len(self.history["loss"])
 
 
-def _train(run: Run, first_step_done: Callable[[], object]) -> None:
+def train_model(run: Run, first_step_done: Callable[[], object]) -> None:
     """Run `model.fit` to its end, or to where it was stopped or went astray; `run` then holds what it came to."""
     data = run.data
     sizes = len(data.x_train), len(data.x_validation), len(data.x_test)
@@ -320,7 +320,7 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
             self._diverge(step)
         if self._stop.is_set():
             self._leave(f"stopped in epoch {self._epoch} after step {step} of {self._steps}")
-        if self._clock.report_due() or step == self._steps:
+        if self._clock.report_due():
             rate = self._clock.report()
             self._send(Step(self._epoch, step, self._steps, float(logs["loss"]), float(logs["accuracy"]), rate))
             self._report_memory()
@@ -357,10 +357,9 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
     def _diverge(self, step: int) -> None:
         self._synchronize()
         self.model.set_weights(self._sound_weights)
-        rate = self._run.config.learning_rate
         raise Diverged(
             f"the loss was no longer a number after step {step} of epoch {self._epoch}, so the training ended and this "
-            f"is its state before that epoch; the learning rate {rate:g} is too high here, try {rate / 10:g}"
+            f"is its state before that epoch; {_lower_rate(self._run.config)}"
         )
 
     def _leave(self, note: str) -> None:
@@ -377,6 +376,12 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         if now >= self._memory_due:
             self._memory_due = now + MEMORY_SECONDS
             self._send(Memory(self._process.memory_info().rss, system.peak_memory()))
+
+
+def _lower_rate(config: TrainConfig) -> str:
+    """The advice for a network whose numbers ran away."""
+    rate = config.learning_rate
+    return f"the learning rate {rate:g} is too high here, try {min(rate / 10, 0.01):g}"
 
 
 class _Clock:
@@ -510,7 +515,10 @@ def _test(run: Run, seconds: float | None) -> tuple[Labels, Floats]:
         if run.context.stop.is_set():
             end = min(end, time.monotonic() + STOPPED_TEST_SECONDS)
     ascending = np.argsort(order[:tested])
-    return order[:tested][ascending], np.concatenate(found)[ascending]
+    probabilities = np.concatenate(found)[ascending]
+    if not np.isfinite(probabilities).all():
+        raise InputError(f"the trained network does not answer with numbers; {_lower_rate(run.config)}")
+    return order[:tested][ascending], probabilities
 
 
 def _in_turn(labels: Labels) -> Labels:
@@ -543,7 +551,14 @@ def _write(result: TrainResult, run: Run, index: Labels, probabilities: Floats) 
 
 def _script(run: Run, result: TrainResult) -> str:
     versions = ", ".join(f"{name} {value}" for name, value in result.made_with.items() if name not in _NO_VERSIONS)
-    return run_script(run.config, run.net, keras.backend.backend(), versions, testing_batch(run.config))
+    return run_script(
+        run.config,
+        run.net,
+        backend=keras.backend.backend(),
+        threads=run.context.threads,
+        versions=versions,
+        validation_batch=testing_batch(run.config),
+    )
 
 
 def _write_history(path: Path, history: Mapping[str, list[float]]) -> None:

@@ -534,9 +534,9 @@ def interpolate(images: Array, times: Pair) -> Array:
 def _interpolate(images: Array, times: int, axis: int) -> Array:
     """`interpolate` along one axis."""
     last = images.shape[axis] - 1
-    place = np.clip((np.arange((last + 1) * times, dtype=np.float32) + 0.5) / times - 0.5, 0, last)
+    place = np.clip((np.arange((last + 1) * times) + 0.5) / times - 0.5, 0, last)
     lower = place.astype(np.intp)
-    share = np.expand_dims(place - lower, tuple(range(1, images.ndim - axis)))
+    share = np.expand_dims((place - lower).astype(images.dtype), tuple(range(1, images.ndim - axis)))
     upper = np.minimum(lower + 1, last)
     mixed: Array = images.take(lower, axis) * (1 - share) + images.take(upper, axis) * share
     return mixed
@@ -634,8 +634,12 @@ def compute(layer: Layer, weights: Named, *inputs: Array) -> Array:
     >>> compute(layers.Dense(1, activation="relu"), weights, np.float32([[3]]))
     array([[5.]], dtype=float32)
     """
-    raise InputError(
-        f"{layer.label} is not known to the NumPy forward pass; predict with Keras, or build it of the toolkit's layers"
+    raise _not_known(layer.label)
+
+
+def _not_known(layer: str) -> InputError:
+    return InputError(
+        f"{layer} is not known to the NumPy forward pass; predict with Keras, or build it of the toolkit's layers"
     )
 
 
@@ -874,6 +878,9 @@ def check_images(rows: Sequence[Row], images: npt.ArrayLike) -> npt.NDArray[Any]
     toolkit.arithmetic.InputError: images must have the shape (n, 2, 2, 1), n of them; (2, 2, 1) came; \
 for a single one give image[np.newaxis]
     """
+    entries = sum(isinstance(row.layer, layers.InputLayer) for row in rows)
+    if entries != 1:
+        raise InputError(f"the NumPy forward pass knows networks with one input; this one has {entries}; use Keras")
     expected = rows[0].output_shape
     try:
         batch = np.asarray(images)
@@ -904,6 +911,8 @@ def check_weights(rows: Sequence[Row], weights: Weights) -> dict[str, Named]:
 
 def _named(row: Row, weights: Weights) -> Named:
     """One row's weights by name; a Keras layer that is called again has a row of its own and the same weights."""
+    if isinstance(row.layer, layers.Other):
+        raise _not_known(f"{row.type} {row.name!r}")
     shapes = weight_shapes(row.layer, row.input_shapes[0]) if row.reads else {}
     arrays = [np.asarray(array) for array in weights.get(row.name, weights.get(row.layer.name, ()))]
     numbers = all(array.dtype.kind in "biuf" for array in arrays)
@@ -988,10 +997,10 @@ def load_weights(path: str | Path) -> dict[str, list[Array]]:
     """
     found: dict[str, dict[int, Array]] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             for key in archive.files:
                 name, _, number = key.rpartition("/")
                 found.setdefault(name, {})[int(number)] = np.asarray(archive[key], np.float32)
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{Path(path).name} holds no weights ({error}); give a file that save_weights wrote") from None
     return {name: [array for _, array in sorted(arrays.items())] for name, arrays in found.items()}

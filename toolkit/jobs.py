@@ -13,8 +13,8 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from pathlib import Path
 from string import ascii_lowercase
@@ -79,17 +79,38 @@ class Limits:
     slots: int = 2
     waiting: int = 50
     grace_seconds: float = 60.0
-    run_seconds: float = 900.0
+    run_seconds: float = 3600.0
     kill_after_seconds: float = 2.0
-    run_memory_bytes: int = 4 * 10**9
-    run_macs: int = 2 * 10**13
+    run_memory_bytes: int = 8 * 10**9
+    run_macs: int = 10**14
     kept_jobs: int = 64
     kept_seconds: float = 6 * 3600.0
 
     @staticmethod
-    def for_visitors() -> "Limits":
-        """Tighter limits for a page that is open to everyone."""
-        return Limits(run_seconds=300.0, run_memory_bytes=2 * 10**9, run_macs=4 * 10**12)
+    def here(environment: Mapping[str, str] = os.environ) -> "Limits":
+        """The limits of this machine: tight ones on a Hugging Face Space, which is open to everyone.
+
+        A variable such as CNN_TOOLKIT_RUN_SECONDS changes one of them; raises InputError where it is no number.
+
+        >>> Limits.here({"SPACE_ID": "someone/cnn", "CNN_TOOLKIT_SLOTS": "1"}).slots
+        1
+        """
+        base = VISITORS if environment.get("SPACE_ID") else Limits()
+        names = [each.name for each in fields(Limits)]
+        given = {name: environment.get(f"CNN_TOOLKIT_{name.upper()}") for name in names}
+        changes: dict[str, Any] = {name: _limit(name, text) for name, text in given.items() if text}
+        return replace(base, **changes)
+
+
+VISITORS = Limits(run_seconds=300.0, run_memory_bytes=2 * 10**9, run_macs=4 * 10**12)
+
+
+def _limit(name: str, text: str) -> float | int:
+    """The value of a limit as it stands in the environment."""
+    try:
+        return type(getattr(VISITORS, name))(text)  # type: ignore[no-any-return]
+    except ValueError:
+        raise InputError(f"CNN_TOOLKIT_{name.upper()} must be a number; {text!r} came") from None
 
 
 @dataclass(frozen=True)
@@ -147,6 +168,11 @@ class RunView:
     message: str = ""
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """The shape of the images that the model takes."""
+        return DATASETS[self.config.dataset].image_shape
+
+    @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self.state in ENDED
@@ -163,12 +189,49 @@ class JobView:
     runs: tuple[RunView, ...]
 
 
+@dataclass(frozen=True)
+class CurvePoint:
+    """One point of a training curve: how many epochs are over, and the means since the point before."""
+
+    epochs: float
+    loss: float
+    accuracy: float
+
+
+def training_curve(run: RunView) -> tuple[CurvePoint, ...]:
+    """The curve over the training images as it went.
+
+    Steps report the mean over their epoch so far, which begins anew with each epoch and would draw teeth. The mean
+    over the steps since the last report follows from two of them: (s₂ m₂ - s₁ m₁) / (s₂ - s₁).
+    """
+    pairs = zip((None, *run.steps), run.steps, strict=False)
+    return tuple(_since(before if before and before.epoch == step.epoch else None, step) for before, step in pairs)
+
+
+def _since(before: Step | None, step: Step) -> CurvePoint:
+    over = step.epoch - 1 + step.step / step.steps
+    if before is None or before.step >= step.step:
+        return CurvePoint(over, step.loss, step.accuracy)
+    weight, width = before.step, step.step - before.step
+    loss = (step.step * step.loss - weight * before.loss) / width
+    accuracy = (step.step * step.accuracy - weight * before.accuracy) / width
+    return CurvePoint(over, loss, min(max(accuracy, 0.0), 1.0))
+
+
+def seconds_left(run: RunView) -> float | None:
+    """How long a run will still train at its present speed; None where that cannot be said yet."""
+    if run.started is None or run.step is None or not run.step.images_per_second:
+        return None
+    over = run.step.epoch - 1 + run.step.step / run.step.steps
+    return (run.config.epochs - over) * run.started.train_images / run.step.images_per_second
+
+
 def bundle(run: RunView) -> list[Path]:
     """The files of a run that ended, an archive of all of them first; empty where nothing was learned."""
     if run.result is None:
         return []
     files = [run.folder / name for name in FILES if (run.folder / name).exists()]
-    archive = run.folder.with_suffix(".zip")
+    archive = run.folder.with_name(f"model-{run.folder.name}.zip")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as together:
         for file in files:
             together.write(file, f"model-{run.folder.name}/{file.name}")
@@ -279,11 +342,15 @@ class Jobs:
     # What visitors do.
 
     def submit(self, configs: Sequence[TrainConfig], owner: str) -> str:
-        """Put a job in line and return its unguessable id; raises InputError where it is too large or too many."""
+        """Put a job in line and return its unguessable id; raises InputError where it is too large or too many.
+
+        The owner looks at the new job from now on, and no longer at an older one.
+        """
         for config in configs:
             check_size(config, self.limits)
         with self._lock:
             self._refuse_crowds(owner)
+            self.leave(owner)
             job = self._new_job(configs, owner)
             self._jobs[job.id] = job
             self._begin_waiting()

@@ -137,7 +137,7 @@ class _Reader:
         self._input_shape = input_shape
         self._unknown = unknown
         self._priced: set[tuple[str, ...]] = set()
-        self._used: dict[str, int] = {}
+        self._used: set[str] = set()
         self._resized = False
 
     def read(self, config: Config) -> list[Row]:
@@ -161,7 +161,7 @@ class _Reader:
             shape = entries[0]["config"]["batch_shape"] if entries else config.get("build_input_shape")
             feeds = [self._enter(entries[0]["config"]["name"] if entries else "input_layer", shape)]
         for step in steps:
-            feeds = self._layer(step, (*path, step["config"]["name"]), list(feeds), None)
+            feeds = self._layer(step, (*path, step["config"]["name"]), list(feeds), None, {})[:1]
         return list(feeds)
 
     def _functional(self, config: Config, path: tuple[str, ...], feeds: Sequence[int] | None) -> list[int]:
@@ -172,19 +172,20 @@ class _Reader:
             fed = self._enter(entry[0], shapes[0]) if feeds is None else feeds[position]
             outputs[entry[0], 0] = [fed]
         waiting = [
-            (step, number, list(_tensors(node)))
-            for step in config["layers"]
-            for number, node in enumerate(step["inbound_nodes"])
+            (step, number, node) for step in config["layers"] for number, node in enumerate(step["inbound_nodes"])
         ]
         while waiting:
             later = []
-            for step, number, reads in waiting:
+            for step, number, call in waiting:
+                reads = list(_tensors(call))
                 if all((name, node) in outputs for name, node, _ in reads):
                     fed_by = [outputs[name, node][tensor] for name, node, tensor in reads]
                     shape = recorded.get((step["name"], number))
-                    outputs[step["name"], number] = self._layer(step, (*path, step["name"]), fed_by, shape)
+                    outputs[step["name"], number] = self._layer(
+                        step, (*path, step["name"]), fed_by, shape, call.get("kwargs", {})
+                    )
                 else:
-                    later.append((step, number, reads))
+                    later.append((step, number, call))
             if len(later) == len(waiting):
                 raise InputError(f"layer {later[0][0]['name']!r} reads something that the model does not have")
             waiting = later
@@ -205,13 +206,23 @@ class _Reader:
         self.rows.append(make_row(self._name(name), layer, (), self.rows))
         return len(self.rows) - 1
 
-    def _layer(self, step: Config, path: tuple[str, ...], feeds: list[int], recorded: Shape | None) -> list[int]:
-        """Append the row or rows of one call of a layer; return the numbers of its outputs."""
+    def _layer(
+        self, step: Config, path: tuple[str, ...], feeds: list[int], recorded: Shape | None, options: Config
+    ) -> list[int]:
+        """Append the row or rows of one call of a layer; return the numbers of its outputs.
+
+        `options` are the call's named arguments.
+        """
         config = step["config"]
         if "layers" in config:
             return self._model(config, path, feeds)
-        reads = tuple(dict.fromkeys(feeds)) if step["class_name"] == "MultiHeadAttention" else tuple(feeds)
-        layer = self._described(step, path, [self.rows[index].output_shape for index in reads], recorded)
+        reads = tuple(feeds)
+        plain = True
+        if step["class_name"] == "MultiHeadAttention":
+            reads, plain = tuple(dict.fromkeys(feeds)), _is_plain_attention(feeds, options)
+        shapes = [self.rows[index].output_shape for index in reads]
+        known = layer_from_config(step["class_name"], config, shapes) if plain else None
+        layer = replace(known, name="/".join(path)) if known else self._other(step, path, recorded)
         row = make_row(self._name("/".join(path)), layer, reads, self.rows)
         self.rows.append(self._priced_once(row, path, bool(config.get("trainable", True))))
         return [len(self.rows) - 1] * 8  # a layer with several outputs is one row; all of them are read from it
@@ -225,14 +236,15 @@ class _Reader:
 
     def _name(self, name: str) -> str:
         """`name`, with a number behind it when it comes again."""
-        self._used[name] = self._used.get(name, -1) + 1
-        return f"{name}_{self._used[name]}" if self._used[name] else name
+        candidate, number = name, 0
+        while candidate in self._used:
+            number += 1
+            candidate = f"{name}_{number}"
+        self._used.add(candidate)
+        return candidate
 
-    def _described(self, step: Config, path: tuple[str, ...], shapes: Sequence[Shape], recorded: Shape | None) -> Layer:
-        """Our layer for Keras's; what is not known is asked of `unknown`."""
-        layer = layer_from_config(step["class_name"], step["config"], shapes)
-        if layer is not None:
-            return replace(layer, name="/".join(path))
+    def _other(self, step: Config, path: tuple[str, ...], recorded: Shape | None) -> Other:
+        """What can be said of a layer that this reader has no word for."""
         if self._resized:
             raise InputError(
                 f"layer {path[-1]!r} is of the type {step['class_name']!r}, whose shape is known only for the model's "
@@ -242,6 +254,12 @@ class _Reader:
         if other is None:
             raise InputError(_what_to_do(step["class_name"], path[-1]))
         return replace(other, shape=recorded) if recorded else other
+
+
+def _is_plain_attention(feeds: Sequence[int], options: Config) -> bool:
+    """Whether attention is called as (x, x), (query, value) or with the value as its key, and sees everything."""
+    keyed_by_value = len(feeds) == 2 or (len(feeds) == 3 and feeds[1] == feeds[2])
+    return keyed_by_value and not options.get("use_causal_mask")
 
 
 def _what_to_do(kind: str, name: str) -> str:
@@ -304,7 +322,7 @@ def layer_from_config(kind: str, config: Config, shapes: Sequence[Shape]) -> Lay
         return None
     if kind in _MERGES and len(shapes) > 1:
         return Merge(_MERGES[kind]) if len({len(shape) for shape in shapes}) == 1 else None
-    if kind == "MultiHeadAttention" and len(set(shapes)) != 1:
+    if kind == "MultiHeadAttention" and (len(set(shapes)) != 1 or len(shapes) > 2):
         return None
     if kind in _KNOWN and _activation(config) in (*layers.ACTIVATIONS, None):
         return _KNOWN[kind](**dict(_arguments(_KNOWN[kind], config)))
@@ -335,10 +353,12 @@ _FOLLOWS = (("strides", "pool_size"), ("value_dim", "key_dim"))
 
 
 def _shortest(value: Any) -> Any:
-    """A pair of equal values as the one that people write; a shape, which may be such a pair, keeps its form."""
-    while isinstance(value, tuple) and len(value) == 2 and value[0] == value[1] and value[0] != -1:
-        value = value[0]
-    return value
+    """Pairs of equal numbers as the one that people write; ((0, 1), (0, 1)) says more than one number and stays."""
+    if not isinstance(value, tuple):
+        return value
+    shorter = tuple(_shortest(item) for item in value)
+    alike = len(shorter) == 2 and shorter[0] == shorter[1] and not isinstance(shorter[0], tuple)
+    return shorter[0] if alike else shorter
 
 
 def _tupled(value: Any) -> Any:

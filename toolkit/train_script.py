@@ -25,7 +25,7 @@ from pathlib import Path
 os.environ["KERAS_BACKEND"] = "{backend}"  # has to be chosen before Keras is imported
 
 {imports}
-
+{limits}
 keras.utils.set_random_seed({seed})
 
 {model}
@@ -41,16 +41,27 @@ print(f"test accuracy {{accuracy:.4f}}, test loss {{loss:.4f}}")
 model.save(Path(sys.argv[1] if len(sys.argv) > 1 else ".") / "model.keras")
 '''
 
+_LIMITS = """
+import tensorflow
 
-def run_script(config: TrainConfig, net: Architecture, backend: str, versions: str, validation_batch: int) -> str:
+tensorflow.config.threading.set_intra_op_parallelism_threads({threads})
+tensorflow.config.threading.set_inter_op_parallelism_threads({threads})
+"""
+
+
+def run_script(
+    config: TrainConfig, net: Architecture, *, backend: str, threads: int | None, versions: str, validation_batch: int
+) -> str:
     """The text of a script that repeats a run; `net` is that of `training.network_of`.
 
-    `versions` is what the script says about the packages that the run was made with, in words.
+    `versions` is what the script says about the packages that the run was made with, in words; `threads` is the limit
+    that it ran under, which decides in which order numbers are added up.
 
     >>> from toolkit.datasets import DATASETS
     >>> from toolkit.training import network_of
     >>> config = TrainConfig(channels=4)
-    >>> code = run_script(config, network_of(config, DATASETS["digits"]), "jax", "Keras 3", 64)
+    >>> net = network_of(config, DATASETS["digits"])
+    >>> code = run_script(config, net, backend="jax", threads=None, versions="Keras 3", validation_batch=64)
     >>> compile(code, "run.py", "exec").co_filename
     'run.py'
     """
@@ -64,6 +75,7 @@ def run_script(config: TrainConfig, net: Architecture, backend: str, versions: s
         versions=versions,
         backend=backend,
         imports="\n".join([*imports.splitlines(), *sorted(own)]),
+        limits=_LIMITS.format(threads=threads) if threads and backend == "tensorflow" else "",
         seed=config.seed,
         model=model,
         train_limit=config.train_limit,

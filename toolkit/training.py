@@ -66,13 +66,13 @@ class TrainConfig:
     channels: int = 16
     dropout: float = 0.25
     batch_size: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     optimizer: str = "adam"
     momentum: float = 0.9
     epochs: int = 3
     seed: int = 0
     augmentation: str = "none"
-    schedule: str = "constant"
+    schedule: str = "cosine"
     validation_fraction: float = 0.1
     train_limit: int | None = None
     network: Architecture | None = None
@@ -87,7 +87,7 @@ class TrainConfig:
         _require_known("schedule", self.schedule, SCHEDULES)
         _require_number("dropout", self.dropout, 0, 1, "0.25")
         _require_number("momentum", self.momentum, 0, 1, "0.9")
-        _require_number("learning_rate", self.learning_rate, 0, math.inf, "0.001", open_below=True)
+        _require_number("learning_rate", self.learning_rate, 0, 100, "0.001", open_below=True)
         _require_number("validation_fraction", self.validation_fraction, 0, 1, "0.1", open_below=True)
         require_whole("channels", self.channels)
         require_whole("epochs", self.epochs)
@@ -157,10 +157,9 @@ def _require_known(what: str, value: object, choices: tuple[str, ...]) -> None:
 
 def _require_number(what: str, value: object, low: float, high: float, example: str, open_below: bool = False) -> None:
     """Refuse what is not a number from `low` (or above it, `open_below`) up to, but not including, `high`."""
-    bounds = f"above {low:g}" if open_below else f"from {low:g}"
-    bounds += f" and below {high:g}" if math.isfinite(high) else ""
-    usable = isinstance(value, int | float) and not isinstance(value, bool)
-    if not usable or not (low < value if open_below else low <= value) or not value < high:  # type: ignore[operator]
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not low <= number < high or (open_below and number == low):
+        bounds = f"{'above' if open_below else 'from'} {low:g} and below {high:g}"
         raise InputError(f"{what} must be a number {bounds}; {value!r} came; give one such as {example}")
 
 

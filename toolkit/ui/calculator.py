@@ -23,8 +23,8 @@ from toolkit.ui.markup import message
 
 START = "small_cnn"
 OWN, OPENED = "own layers", "opened file"
-EDITOR = "Change the layers"
-SHARING = "Share and export"
+EDITOR = "Edit"
+SHARING = "Share"
 DETAILS = ("Layers", "Drawing", EDITOR, SHARING)
 FORMATS: dict[str, tuple[Literal["json", "markdown", "python"] | None, str]] = {
     "JSON": ("json", "json"),
@@ -226,7 +226,9 @@ class Calculator:
                     headers=list(export.COLUMNS), datatype="str", type="array", interactive=True, elem_id="editor"
                 )
             with gr.Tab(DETAILS[3]):
-                self.link = gr.Textbox(label="Link to exactly this", buttons=["copy"], interactive=False, max_lines=1)
+                self.link = gr.Textbox(
+                    label="Link to exactly this", buttons=["copy"], interactive=False, max_lines=1, elem_id="link"
+                )
                 self.form = gr.Radio(list(FORMATS), value="JSON", label="Format")
                 self.code = gr.Code(interactive=False, lines=16, max_lines=30, elem_id="export")
 
@@ -234,7 +236,8 @@ class Calculator:
         looks = [self.shown, self.form, *self.inputs]
         results = [self.problem, self.totals, self.layers, self.drawing, self.code, self.link]
         everything = [*results, *self.inputs]
-        settings = [self.size.input, self.batch.input, self.dtype.input, self.optimizer.input, self.form.input]
+        # A text's own `input` misses what is pasted; `change` sees everything, our own changes too, which do no harm.
+        settings = [self.size.change, self.batch.input, self.dtype.input, self.optimizer.input, self.form.input]
         at_once(settings, self._answer, looks, results)
         at_once(self.network.input, self._choose, looks, everything)
         at_once(self.table.input, self._edit, looks, everything)
@@ -306,7 +309,7 @@ class Calculator:
                 return {self.layers: views.layer_table(price)}
             case "Drawing":
                 return {self.drawing: network_drawing(price.name, price.rows)}
-            case "Share and export":
+            case "Share":
                 return {self.code: gr.Code(exported(price, net, form), language=FORMATS[form][0])}
             case _:
                 return {}

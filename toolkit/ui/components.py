@@ -27,6 +27,12 @@ def at_once(triggers: Trigger | Sequence[Trigger], answer: Callable[..., Any], i
     )
 
 
+def typed_in(component: Any) -> Trigger:
+    """The event that a visitor, and not the page itself, has changed the component."""
+    trigger: Trigger = component.input
+    return trigger
+
+
 def area(value: str = "", **options: Any) -> gr.HTML:
     """A part of the page that shows markup, with our style sheet alone."""
     return gr.HTML(value, apply_default_css=False, **options)

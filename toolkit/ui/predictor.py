@@ -53,7 +53,7 @@ class Predictor:
 
     def _sources(self) -> None:
         with gr.Tabs():
-            with gr.Tab("Pick an image"):
+            with gr.Tab("Pick"):
                 with gr.Row():
                     self.part = gr.Dropdown([TEST, TRAINING], value=TEST, label="From the", min_width=120)
                     self.kind = gr.Dropdown([DISAGREE, WORST_A, WORST_B, ALL], label="Which", min_width=150)
@@ -63,9 +63,9 @@ class Predictor:
                 with gr.Row():
                     self.back = gr.Button("Back", size="sm")
                     self.more = gr.Button("More", size="sm")
-            with gr.Tab("Draw a digit"):
+            with gr.Tab("Draw"):
                 self.pad = DrawingPad()
-            with gr.Tab("Upload a picture"):
+            with gr.Tab("Upload"):
                 self.file = gr.File(label="A picture (JPEG, PNG, WebP, …)", file_types=["image"], elem_id="upload")
 
     def _wire(self) -> None:
@@ -86,6 +86,7 @@ class Predictor:
             [self.invitation, self.room, self.kind, self.only, self.album, self.page, self.answers, self.problem],
             show_progress="hidden",
             api_visibility="private",
+            concurrency_limit=8,
         )
 
     # Handlers.

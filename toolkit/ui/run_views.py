@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from toolkit import show
-from toolkit.jobs import Forecast, JobView, RunView
+from toolkit.jobs import Forecast, JobView, RunView, seconds_left, training_curve
 from toolkit.training import TrainConfig, TrainResult
 from toolkit.ui.charts import Curve, line_chart
 from toolkit.ui.markup import Html, bar, join, table, tag
@@ -13,6 +13,8 @@ from toolkit.ui.views import title
 LETTERS = ("A", "B")
 # Above this many classes a confusion matrix is too large to read; the most frequent mistakes say it better.
 READABLE_CLASSES = 20
+# The share of its colour that a cell of the matrix takes at most: more would swallow the number in it.
+DARKEST = 50
 
 
 def forecast_line(ahead: Forecast) -> Html:
@@ -37,20 +39,15 @@ def live(job: JobView) -> Html:
 def run_card(job: JobView, run: RunView, index: int) -> Html:
     """One model: its accuracy so far, its progress and a line about it."""
     letter = LETTERS[index]
-    word = tag("span", state_word(job, run), class_="wrong" if run.state == "failed" else None)
-    head = tag("h3", f"Model {letter} · {network_title(run.config)} · ", word)
     share = progress(run)
     filled = bar(share, label=f"Model {letter}: {share:.0%} of the training", class_=letter.lower())
-    body = (tag("p", accuracy_text(run), class_="figure"), filled, tag("p", progress_text(job, run)))
-    problem = tag("p", run.message, class_="message problem") if run.state == "failed" else ""
-    return tag("section", head, *body, problem, class_=f"run {letter.lower()}", aria_label=f"Model {letter}")
-
-
-def state_word(job: JobView, run: RunView) -> str:
-    """What a run is doing, in a word or two."""
-    if run.state == "waiting":
-        return "in line" if job.place else "ready"
-    return run.state
+    state = (
+        tag("p", run.message, class_="message problem") if run.state == "failed" else tag("p", progress_text(job, run))
+    )
+    accuracy, measured_on = accuracy_text(run)
+    figure = tag("p", accuracy, tag("small", measured_on), class_="figure")
+    heading = tag("h3", f"{letter} · {network_title(run.config)}")
+    return tag("section", heading, figure, filled, state, class_=f"run {letter.lower()}", aria_label=f"Model {letter}")
 
 
 def network_title(config: TrainConfig) -> str:
@@ -70,28 +67,40 @@ def progress(run: RunView) -> float:
     return (run.step.epoch - 1 + run.step.step / run.step.steps) / run.config.epochs
 
 
-def accuracy_text(run: RunView) -> str:
-    """The best-founded accuracy that is known by now."""
+def accuracy_text(run: RunView) -> tuple[str, str]:
+    """The best-founded accuracy that is known by now, and on which images."""
     if run.result is not None:
-        return f"{run.result.test_accuracy:.1%} of the test images"
+        return f"{run.result.test_accuracy:.1%}", " of the test images are right"
     if run.epochs:
-        return f"{run.epochs[-1].val_accuracy:.1%} of the validation images"
-    return f"{run.step.accuracy:.1%} of the training images" if run.step is not None else "–"
+        return f"{run.epochs[-1].val_accuracy:.1%}", " of the validation images are right"
+    if run.step is not None:
+        return f"{run.step.accuracy:.1%}", " of the training images are right"
+    return "–", ""
 
 
 def progress_text(job: JobView, run: RunView) -> str:
     """Where a run is, in one line."""
     if run.state == "waiting":
-        return f"place {job.place} in line" if job.place else "press Train"
+        return f"in line, at place {job.place}" if job.place else "ready"
     if run.result is not None:
-        note = f"{run.message} after" if run.state == "stopped" and run.message else "trained for"
-        return f"{note} {run.result.seconds:.1f} s, {run.result.images_per_second:,.0f} images/s"
-    if run.step is None or run.state == "failed":
-        return run.message if run.state == "stopped" else ""
-    step = run.step
-    memory = f" · {show.readable_bytes(run.memory.rss_bytes)}" if run.memory is not None else ""
-    place = f"epoch {step.epoch} of {run.config.epochs} · step {step.step} of {step.steps}"
-    return f"{place} · {step.images_per_second:,.0f} images/s{memory}"
+        how = run.message or run.result.note or "stopped" if run.state == "stopped" else "done"
+        return f"{how}: {run.result.seconds:.1f} s, {run.result.images_per_second:,.0f} images/s"
+    return step_text(run) if run.step is not None and not run.ended else run.message or run.state
+
+
+def step_text(run: RunView) -> str:
+    """How far a run is, how fast, for how long yet, and how much memory its process has."""
+    if run.step is None:
+        return ""
+    left = seconds_left(run)
+    parts = [
+        f"epoch {run.step.epoch} of {run.config.epochs}",
+        f"step {run.step.step} of {run.step.steps}",
+        f"{run.step.images_per_second:,.0f} images/s",
+        f"{left:.0f} s left" if left is not None else "",
+        show.readable_bytes(run.memory.rss_bytes) if run.memory is not None else "",
+    ]
+    return " · ".join(part for part in parts if part)
 
 
 def curves(runs: Sequence[RunView]) -> Html:
@@ -112,7 +121,7 @@ def curves(runs: Sequence[RunView]) -> Html:
 def run_curves(run: RunView, index: int, what: str) -> list[Curve]:
     """The training curve and the validation curve of one run."""
     letter = LETTERS[index]
-    steps = tuple((step.epoch - 1 + step.step / step.steps, float(getattr(step, what))) for step in run.steps)
+    steps = tuple((point.epochs, float(getattr(point, what))) for point in training_curve(run))
     epochs = tuple((float(end.epoch), float(getattr(end, f"val_{what}"))) for end in run.epochs)
     return [
         Curve(f"{letter} (training)", letter.lower(), steps),
@@ -193,7 +202,7 @@ def confusion(letter: str, result: TrainResult, class_names: Sequence[str]) -> H
 
 def _count(count: int, total: int) -> Html:
     """A cell as dark as its share of the row."""
-    return tag("span", str(count) if count else "", style=f"--share:{round(85 * count / max(total, 1))}%")
+    return tag("span", str(count) if count else "", style=f"--share:{round(DARKEST * count / max(total, 1))}%")
 
 
 def frequent_mistakes(result: TrainResult, class_names: Sequence[str]) -> Html:

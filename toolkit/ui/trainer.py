@@ -4,23 +4,25 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import gradio as gr
 
 from toolkit.arithmetic import InputError
 from toolkit.datasets import DATASETS
-from toolkit.jobs import Jobs, JobView, bundle, check_size, forecast
+from toolkit.jobs import FILES, Jobs, JobView, bundle, check_size, forecast
 from toolkit.layers import Architecture
-from toolkit.training import TrainConfig
+from toolkit.training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, TrainConfig
 from toolkit.ui import run_views
 from toolkit.ui.calculator import Calculator, Settings, whole
-from toolkit.ui.components import Updates, area, at_once, message_area
+from toolkit.ui.components import Updates, area, at_once, message_area, typed_in
 from toolkit.ui.markup import message
 from toolkit.ui.views import title
 
 FROM_CALCULATOR = "the Calculator's network"
 NETWORKS = ("small_cnn", "dense_baseline", "lenet5", "alexnet_28", "alexnet_32", "vit_tiny", "mobilenet_v2", "resnet18")
+USUAL = TrainConfig()
 SECONDS_BETWEEN_VIEWS = 0.5
 # The job lives in the tab, not in the browser: two tabs are two visitors, and a reload finds its own training again.
 REMEMBER = "(job) => { try { sessionStorage.setItem('cnn-toolkit-job', job); } catch (error) {} }"
@@ -65,23 +67,24 @@ class Choice:
 class ModelControls:
     """The controls of one model, and its forecast."""
 
-    def __init__(self, letter: str, channels: int) -> None:
+    def __init__(self, letter: str, network: str) -> None:
         networks = [*((title(name), name) for name in NETWORKS), (FROM_CALCULATOR, FROM_CALCULATOR)]
         with gr.Column(min_width=190), gr.Group(elem_classes=f"model-{letter.lower()}"):
-            self.architecture = gr.Dropdown(networks, value="small_cnn", label=f"Model {letter}")
-            self.channels = gr.Slider(2, 64, channels, step=2, label="Channels")
-            self.dropout = gr.Slider(0, 0.8, 0.25, step=0.05, label="Dropout")
-            self.epochs = gr.Slider(1, 30, 6, step=1, label="Epochs")
+            self.architecture = gr.Dropdown(networks, value=network, label=f"Model {letter}")
+            small = network == "small_cnn"
+            self.channels = gr.Slider(2, 64, 16, step=2, label="Channels", visible=small)
+            self.dropout = gr.Slider(0, 0.8, 0.25, step=0.05, label="Dropout", visible=small)
+            self.epochs = gr.Slider(1, 30, 8, step=1, label="Epochs")
             self.batch_size = gr.Dropdown([8, 16, 32, 64, 128, 256], value=32, label="Batch size")
-            self.learning_rate = gr.Number(0.001, label="Learning rate", step=0.0001)
-            self.optimizer = gr.Dropdown(["adam", "sgd"], value="adam", label="Optimizer")
+            self.learning_rate = gr.Number(USUAL.learning_rate, label="Learning rate", step=0.0001)
+            self.optimizer = gr.Dropdown(list(OPTIMIZERS), value=USUAL.optimizer, label="Optimizer")
             with gr.Accordion("More", open=False):
                 self._rare_controls()
             self.forecast = area(elem_id=f"forecast-{letter.lower()}", padding=True)
 
     def _rare_controls(self) -> None:
-        self.augmentation = gr.Dropdown(["none", "shift", "flip", "shift_flip"], value="none", label="Augmentation")
-        self.schedule = gr.Dropdown(["constant", "cosine", "plateau"], value="constant", label="Schedule")
+        self.augmentation = gr.Dropdown(list(AUGMENTATIONS), value="none", label="Augmentation")
+        self.schedule = gr.Dropdown(list(SCHEDULES), value=USUAL.schedule, label="Schedule")
         self.seed = gr.Number(0, label="Seed", precision=0, minimum=0)
 
     @property
@@ -108,15 +111,12 @@ class Trainer:
                 names = [(info.title, name) for name, info in DATASETS.items()]
                 self.dataset = gr.Dropdown(names, value="digits", label="Dataset", elem_id="dataset")
                 with gr.Row():
-                    self.models = [ModelControls("A", 8), ModelControls("B", 24)]
-            with gr.Column(scale=6, min_width=320):
+                    self.models = [ModelControls("A", "dense_baseline"), ModelControls("B", "small_cnn")]
+            with gr.Column(scale=6, min_width=320, elem_classes="stage"):
                 self._stage()
         self.results = area(elem_id="results")
-        with gr.Row():
-            self.files = [
-                gr.Files(label=f"Files of model {letter}", visible=False, interactive=False)
-                for letter in run_views.LETTERS
-            ]
+        with gr.Column(visible=False) as self.downloads:
+            self.files = [self._downloads(letter) for letter in run_views.LETTERS]
         self.job = gr.Textbox(visible=False, elem_id="job")
         self._wire()
 
@@ -124,29 +124,35 @@ class Trainer:
         with gr.Row():
             self.train = gr.Button("Train both", variant="primary", scale=3, min_width=120, elem_id="train")
             self.stops = [
-                gr.Button(text, interactive=False, scale=1, min_width=76, elem_id=text.lower().replace(" ", "-"))
+                gr.Button(text, interactive=False, scale=1, min_width=64, elem_id=text.lower().replace(" ", "-"))
                 for text in ("Stop A", "Stop B", "Stop both")
             ]
         self.problem = message_area(elem_id="train-problem")
         starts = [model.start().config("digits", None) for model in self.models]
         self.live = area(run_views.live(run_views.preview(starts)), elem_id="live")
 
+    def _downloads(self, letter: str) -> list[gr.DownloadButton]:
+        """A button for each file of one model."""
+        names = (f"Model {letter}: all files", *FILES)
+        with gr.Row(elem_classes="downloads"):
+            return [gr.DownloadButton(name, size="sm", min_width=110) for name in names]
+
     def _wire(self) -> None:
         for model in self.models:
-            changes = [component.input for component in (self.dataset, *model.inputs)]
+            changes = [typed_in(component) for component in (self.dataset, *model.inputs)]
             outputs = [model.forecast, model.channels, model.dropout]
             at_once(changes, partial(self._forecast, model), self._asked(model), outputs)
             model.forecast.value = run_views.forecast_line(forecast(model.start().config("digits", None)))
         for button, model_number in zip(self.stops, (0, 1, None), strict=True):
             at_once(button.click, partial(self._stop, model_number), self.job, self.problem)
 
-    def begin_with(self, button: gr.Button) -> gr.events.Dependency:
+    def begin_with(self, button: gr.Button) -> Any:
         """Start the training that the controls describe; return the event of its end."""
         begun = at_once(button.click, self._begin, self._asked(*self.models), [self.problem, self.job])
         begun.then(None, self.job, None, js=REMEMBER, queue=False, api_visibility="private")
         return self._watched_after(begun)
 
-    def wire_page(self, page: gr.Blocks) -> gr.events.Dependency:
+    def wire_page(self, page: gr.Blocks) -> Any:
         """Find the tab's training again after a reload; note when the tab closes."""
         page.unload(self._leave)
         recalled = page.load(
@@ -154,12 +160,12 @@ class Trainer:
         )
         return self._watched_after(recalled)
 
-    def _watched_after(self, event: gr.events.Dependency) -> gr.events.Dependency:
+    def _watched_after(self, event: Any) -> Any:
         """Show the job until it ends. A view costs a coroutine, no thread, so there may be as many as visitors."""
         return event.then(
             self._watch,
             self.job,
-            [self.problem, self.live, self.results, *self.files, self.train, *self.stops],
+            [self.problem, self.live, self.results, self.downloads, *chain(*self.files), self.train, *self.stops],
             show_progress="hidden",
             api_visibility="private",
             concurrency_limit=None,
@@ -230,11 +236,15 @@ class Trainer:
 
     def _files(self, job: JobView) -> Updates:
         """Every model's files, once both have ended."""
-        bundles = [bundle(run) if job.state == "finished" else [] for run in job.runs]
-        return {
-            files: gr.update(value=[str(path) for path in paths] or None, visible=bool(paths))
-            for files, paths in zip(self.files, bundles, strict=True)
-        }
+        if job.state != "finished":
+            return {self.downloads: gr.update(visible=False)}
+        updates: Updates = {self.downloads: gr.update(visible=True)}
+        for buttons, run in zip(self.files, job.runs, strict=True):
+            files = bundle(run)
+            for number, button in enumerate(buttons):
+                there = number < len(files)
+                updates[button] = gr.update(value=str(files[number]) if there else None, interactive=there)
+        return updates
 
     # What the controls say.
 
