@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from toolkit.architectures import ARCHITECTURES, architecture
 from toolkit.arithmetic import InputError
+from toolkit.build import without_weights
 from toolkit.costs import Row, costs, trace
 from toolkit.layers import Architecture, Conv2D, Dropout, LocalResponseNormalization, MaxPooling2D, Windowed
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from toolkit import export
 from toolkit.architectures import ARCHITECTURES, architecture, resnet18, small_cnn
 from toolkit.arithmetic import InputError
-from toolkit.build import without_weights
+from toolkit.build import read_model, without_weights
 from toolkit.costs import trace
 from toolkit.export import (
     COLUMNS,
