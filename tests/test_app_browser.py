@@ -14,7 +14,7 @@ from toolkit.architectures import small_cnn
 from toolkit.costs import costs
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -49,8 +49,22 @@ class Visit:
     """A tab, and what went wrong in it: errors on the console and requests to foreign hosts."""
 
     page: "Page"
+    home: str
     errors: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+
+    def listen(self) -> None:
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", self._see)
+
+    def _hear(self, said: "ConsoleMessage") -> None:
+        if said.type == "error":
+            self.errors.append(said.text)
+
+    def _see(self, request: "Request") -> None:
+        if not request.url.startswith((self.home, "data:", "blob:")):
+            self.foreign.append(request.url)
 
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name, exact=True).click()
@@ -71,10 +85,8 @@ def visit(server: Server, browser: "Browser") -> Iterator[Callable[..., Visit]]:
             color_scheme="dark" if dark else "light",
             has_touch=width < 500,
         )
-        visit = Visit(context.new_page())
-        visit.page.on("console", lambda said: said.type == "error" and visit.errors.append(said.text))
-        visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
-        visit.page.on("request", lambda request: is_foreign(request.url, server) and visit.foreign.append(request.url))
+        visit = Visit(context.new_page(), server.url)
+        visit.listen()
         visit.page.goto(server.url + query)
         visit.page.locator("#totals .figure").first.wait_for(timeout=LONG)
         visits.append(visit)
@@ -89,10 +101,6 @@ def visit(server: Server, browser: "Browser") -> Iterator[Callable[..., Visit]]:
 
 # What Gradio's client says when a page is left while it listens to a stream.
 STREAM_CUT = re.compile("AbortError|Connection errored out")
-
-
-def is_foreign(url: str, server: Server) -> bool:
-    return not url.startswith((server.url, "data:", "blob:"))
 
 
 def test_price_resnet50(visit: Callable[..., Visit]) -> None:

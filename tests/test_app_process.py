@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import Client, handle_file  # type: ignore[import-untyped]
 from PIL import Image
 
 from tests.app_server import ROOT, Server, serving

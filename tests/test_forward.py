@@ -590,3 +590,17 @@ def test_files_without_weights_get_a_sentence(tmp_path: Path) -> None:
             InputError, match=rf"{path.name} holds no weights \(.+\); give a file that save_weights wrote"
         ):
             forward.load_weights(path)
+
+
+def test_a_network_with_two_outputs_is_not_taken_for_one() -> None:
+    import keras
+
+    entry = keras.Input((4,))
+    left = keras.layers.Dense(3, name="left")(entry)
+    model = keras.Model(
+        entry, [left, keras.layers.Dense(2, name="right")(left), keras.layers.Dense(2, name="up")(entry)]
+    )
+    rows, weights, images = read_model(model), forward.weights_of(model), np.ones((2, 4))
+    with pytest.raises(InputError, match="use `activations`"):
+        forward.forward(rows, weights, images)
+    assert forward.activations(rows, weights, images)["right"].shape == (2, 2)

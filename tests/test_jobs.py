@@ -213,13 +213,12 @@ def test_one_model_can_be_stopped_alone(house: House) -> None:
 
 def test_a_worker_that_does_not_listen_is_killed_after_two_seconds(house: House) -> None:
     job = house.submit("anna", A)
-    worker = house.of(job)[0]
-    worker.obeys = False
+    house.of(job)[0].obeys = False
     house.jobs.stop(job)
     house.tick(1.9)
-    assert worker.alive
+    assert [worker.alive for worker in house.of(job)] == [True]
     house.tick(0.2)
-    assert not worker.alive
+    assert [worker.alive for worker in house.of(job)] == [False]
     house.tick()
     assert house.states(job) == ["stopped"]
 
@@ -480,6 +479,13 @@ def test_curves_have_no_teeth_where_an_epoch_begins() -> None:
     assert [point.epochs for point in curve] == [0.5, 1.0, 1.25, 2.0]
     assert [point.loss for point in curve] == pytest.approx(list(stretches.values()))
     assert [point.accuracy for point in curve] == pytest.approx(list(stretches.values()))
+
+
+def test_stretches_of_a_few_images_are_left_out_of_curves() -> None:
+    run = RunView(A, Path("nowhere"))
+    for number in (50, 52, 100):
+        run = advance(run, Step(1, number, 100, 1.0, 0.5, 100.0))
+    assert [point.epochs for point in training_curve(run)] == [0.5, 1.0]
 
 
 def test_the_time_that_is_left_follows_from_the_speed() -> None:

@@ -5,12 +5,18 @@
 
 from importlib import import_module
 
-# module -> the public names that it lends to the package
+# module -> the public names that it lends to the package; none is called like a module, which would hide it
 _PLACES = {
     "errors": ("InputError",),
     "layers": ("Architecture", "Branches"),
     "architectures": ("ARCHITECTURES", "architecture"),
-    "costs": ("Costs", "Row", "costs", "trace"),
+    "costs": ("Costs", "Row", "trace"),
+    "datasets": ("DATASETS",),
+    "export": ("keras_code",),
+    "keras_files": ("read_keras_file",),
+    "build": ("read_model",),
+    "loading": ("Dataset", "load_dataset"),
+    "training": ("TrainConfig", "TrainResult", "train"),
 }
 _HOME = {name: module for module, names in _PLACES.items() for name in names}
 

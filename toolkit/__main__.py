@@ -89,6 +89,19 @@ def networks() -> None:
         typer.echo(f"{name:<16}{size:<16}{priced.params:>13,} parameters  {readable_count(priced.macs):>7} MACs")
 
 
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="What to measure: training.")],
+    quick: Annotated[bool, typer.Option(help="Smaller work, the same promises; within 50 s.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """Measure one promise; exit status 1 when it is not kept. The full run writes book/results/NAME.json."""
+    from toolkit.benchmarks import bench_command
+
+    raise typer.Exit(bench_command(name, quick, as_json, seed))
+
+
 def main() -> None:
     """Run the command line; what a person got wrong is one sentence and exit status 2."""
     try:

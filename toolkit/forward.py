@@ -816,13 +816,17 @@ def forward(rows: Sequence[Row], weights: Weights, images: npt.ArrayLike) -> Arr
     """What the last row gives for a batch of images (n, *input shape), at prediction.
 
     Outputs are let go when the last row that reads them has run, and large batches pass in parts: memory stays near
-    that of a few images. Raises InputError where images or weights do not fit the rows.
+    that of a few images. Raises InputError where images or weights do not fit the rows, and for several outputs.
 
     >>> from toolkit.costs import trace
     >>> rows = trace(layers.Architecture("sum", (2,), (layers.Dense(1, use_bias=False),)))
     >>> forward(rows, {"dense": [np.ones((2, 1))]}, [[1, 2], [3, 4]]).tolist()
     [[3.0], [7.0]]
     """
+    read = {index for row in rows for index in row.reads}
+    results_of = [row.name for index, row in enumerate(rows) if index not in read]
+    if len(results_of) > 1:
+        raise InputError(f"the network has {len(results_of)} outputs, {', '.join(results_of)}; use `activations`")
     named, images = check_weights(rows, weights), check_images(rows, images)
     results = []
     for part in _parts(rows, images):

@@ -202,19 +202,26 @@ def training_curve(run: RunView) -> tuple[CurvePoint, ...]:
     """The curve over the training images as it went.
 
     Steps report the mean over their epoch so far, which begins anew with each epoch and would draw teeth. The mean
-    over the steps since the last report follows from two of them: (s₂ m₂ - s₁ m₁) / (s₂ - s₁).
+    over the steps since the last report follows from two of them: (s₂ m₂ - s₁ m₁) / (s₂ - s₁). A stretch of less than
+    a twentieth of an epoch is left out: it holds too few images to mean anything.
     """
-    pairs = zip((None, *run.steps), run.steps, strict=False)
-    return tuple(_since(before if before and before.epoch == step.epoch else None, step) for before, step in pairs)
+    points: list[CurvePoint] = []
+    before: Step | None = None
+    for step in run.steps:
+        start = before if before is not None and before.epoch == step.epoch else None
+        if step.step - (start.step if start else 0) >= step.steps / 20:
+            points.append(_since(start, step))
+            before = step
+    return tuple(points)
 
 
 def _since(before: Step | None, step: Step) -> CurvePoint:
     over = step.epoch - 1 + step.step / step.steps
-    if before is None or before.step >= step.step:
+    if before is None:
         return CurvePoint(over, step.loss, step.accuracy)
-    weight, width = before.step, step.step - before.step
-    loss = (step.step * step.loss - weight * before.loss) / width
-    accuracy = (step.step * step.accuracy - weight * before.accuracy) / width
+    width = step.step - before.step
+    loss = (step.step * step.loss - before.step * before.loss) / width
+    accuracy = (step.step * step.accuracy - before.step * before.accuracy) / width
     return CurvePoint(over, loss, min(max(accuracy, 0.0), 1.0))
 
 

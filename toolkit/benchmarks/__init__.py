@@ -165,7 +165,7 @@ def in_turn(
 ) -> tuple[list[float], list[float]]:
     """Measure two things in turn, each pair in the other order than the last, so that a drift of the machine hits both.
 
-    Stops after `pairs` pairs, or when `seconds` have passed and there are at least five.
+    Stops after `pairs` pairs, or when there are at least five and `seconds` have passed.
     """
     found: tuple[list[float], list[float]] = ([], [])
     end = time.monotonic() + seconds

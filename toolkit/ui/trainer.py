@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any
 
 import gradio as gr
@@ -235,15 +235,12 @@ class Trainer:
         }
 
     def _files(self, job: JobView) -> Updates:
-        """Every model's files, once both have ended."""
-        if job.state != "finished":
-            return {self.downloads: gr.update(visible=False)}
-        updates: Updates = {self.downloads: gr.update(visible=True)}
-        for buttons, run in zip(self.files, job.runs, strict=True):
-            files = bundle(run)
-            for number, button in enumerate(buttons):
-                there = number < len(files)
-                updates[button] = gr.update(value=str(files[number]) if there else None, interactive=there)
+        """Every model's files, once both have ended; a model that learned nothing has none."""
+        bundles = [bundle(run) if job.state == "finished" else [] for run in job.runs]
+        updates: Updates = {self.downloads: gr.update(visible=any(bundles))}
+        for buttons, files in zip(self.files, bundles, strict=True):
+            for button, file in zip_longest(buttons, map(str, files)):
+                updates[button] = gr.update(value=file, visible=file is not None)
         return updates
 
     # What the controls say.

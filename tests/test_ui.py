@@ -1,0 +1,254 @@
+"""The parts of the page that need no browser: texts, links, drawings and what visitors type."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toolkit import export
+from toolkit.answers import Answer
+from toolkit.architectures import ARCHITECTURES
+from toolkit.costs import costs, trace
+from toolkit.errors import InputError
+from toolkit.jobs import JobView, RunView, advance
+from toolkit.layers import Architecture, Dense
+from toolkit.training import Done, EpochEnd, Failed, Started, Step, TrainConfig, TrainResult
+from toolkit.ui import run_views, views
+from toolkit.ui.answer_views import Tile, album, answers
+from toolkit.ui.calculator import OPENED, OWN, Settings, exported, from_query, link, parse_shape, query, table_of, whole
+from toolkit.ui.charts import Curve, line_chart, ticks
+from toolkit.ui.drawing import boxes, network_drawing
+from toolkit.ui.markup import Html, join, message, table, tag
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def parsed(markup: str) -> ElementTree.Element:
+    """The markup as a tree; raises where it is not well formed."""
+    return ElementTree.fromstring(f"<div>{markup}</div>")
+
+
+# ---- markup ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.text(), st.text())
+def test_text_never_becomes_markup(inside: str, attribute: str) -> None:
+    made = tag("p", inside, title=attribute)
+    assert made.count("<") == 2
+    assert re.fullmatch(r'<p title="[^"<>]*">[^<>]*</p>', made, re.DOTALL)
+
+
+def test_markup_is_not_escaped_twice() -> None:
+    assert tag("p", tag("b", "a & b")) == "<p><b>a &amp; b</b></p>"
+    assert join(["a", Html("<br>"), "b"]) == "a<br>b"
+    assert EVIL not in message(EVIL)
+    assert EVIL not in table(["a"], [[EVIL, EVIL]], caption=EVIL)
+
+
+def test_names_that_visitors_gave_are_escaped_everywhere() -> None:
+    net = Architecture(EVIL, (4,), (Dense(2, name=EVIL),))
+    price = costs(net)
+    shown = views.totals(price) + views.layer_table(price) + network_drawing(price.name, price.rows)
+    assert EVIL not in shown
+    parsed(shown)
+
+
+# ---- the calculator --------------------------------------------------------------------------------------------------
+
+
+def settings(network: str = "lenet5", size: str = "32x32x1", **changes: object) -> Settings:
+    values: dict[str, object] = {"batch": 1, "dtype": "float32", "optimizer": "adam", "table": [], "file": None}
+    return Settings(network, size, **{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_network_can_be_shown_edited_shared_and_exported(name: str) -> None:
+    chosen = settings(name, "")
+    price, net = chosen.costs(), chosen.net()
+    parsed(views.totals(price) + views.layer_table(price) + network_drawing(price.name, price.rows))
+    own = settings(OWN, "x".join(map(str, price.input_shape)), table=table_of(net))
+    assert own.costs().params == price.params
+    shared = from_query(query(own))
+    assert shared is not None
+    assert shared.costs().to_dict() == own.costs().to_dict()
+    assert all(exported(price, net, form) for form in ("JSON", "Markdown", "Keras code", "Text diagram"))
+
+
+def test_links_bring_every_setting_back() -> None:
+    chosen = settings("resnet50", "112x112x3", batch=20, dtype="float16", optimizer="sgd")
+    assert from_query(query(chosen)) == chosen
+    assert from_query({}) is None
+    assert from_query({"network": "resnet50"}) == settings("resnet50", "224x224x3")
+    assert link({"network": "a b"}, None) == "?network=a+b"
+
+
+def test_links_on_a_space_lead_to_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACE_ID", "someone/cnn")
+    assert link({"network": "lenet5"}, None) == "https://huggingface.co/spaces/someone/cnn?network=lenet5"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        (settings(size="large"), "written like 224x224x3"),
+        (settings(size="4x4x1"), "does not fit"),
+        (settings(batch=None), "must be a whole number"),
+        (settings(batch=0), "at least 1"),
+        (settings(batch=1e400), "must be a whole number"),
+        (settings(OWN, ""), "need an input size"),
+        (settings(OWN, "8x8x1", table=[["Conv2D", "0", "3"]]), "row 1: Conv2D: filters must be at least 1"),
+        (settings(OPENED), "no file is open"),
+        (settings("nothing"), "no network 'nothing'"),
+    ],
+)
+def test_bad_settings_get_a_sentence(chosen: Settings, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        chosen.costs()
+
+
+def test_numbers_and_sizes_as_people_write_them() -> None:
+    assert parse_shape(" (224, 224, 3) ") == parse_shape("224×224×3") == (224, 224, 3)
+    assert whole("the batch", "32") == whole("the batch", 32.0) == 32
+    with pytest.raises(InputError, match="'2.5' came"):
+        whole("the batch", 2.5)
+
+
+def test_an_opened_file_is_not_shared_by_a_link(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be shared"):
+        query(settings(OPENED, "", file=str(tmp_path / "mine.keras")))
+    with pytest.raises(InputError, match="not edited"):
+        table_of(trace(export.from_dict(export.to_dict(ARCHITECTURES["lenet5"]()))))
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+@given(st.floats(0, 1e6), st.floats(1e-3, 1e6))
+def test_ticks_are_few_and_inside(low: float, span: float) -> None:
+    marks = ticks(low, low + span)
+    assert 2 <= len(marks) <= 11
+    assert all(low - 1e-6 * span <= mark <= low + span * (1 + 1e-6) for mark in marks)
+
+
+def test_curves_lie_inside_the_picture_and_are_named_at_their_ends() -> None:
+    curves = [
+        Curve("A (x)", "a", ((0, 0.1), (1, 0.9), (2, 7.0)), dots=True),
+        Curve("B (x)", "b", ((1, 0.5),), dots=True),
+    ]
+    root = parsed(line_chart("Accuracy", curves, x_high=2, y_high=1, x_label="epoch"))
+    for line in root.iter("polyline"):
+        for x, y in (map(float, pair.split(",")) for pair in line.get("points", "").split()):
+            assert 0 <= x <= 440
+            assert 0 <= y <= 250
+    assert [text.text for text in root.iter("text") if "name" in text.get("class", "")] == ["A", "B"]
+    assert len(list(root.iter("circle"))) == 4
+
+
+def test_a_drawing_has_a_box_for_each_loud_layer_and_follows_the_branches() -> None:
+    rows = trace(ARCHITECTURES["resnet50"]())
+    found = boxes(rows)
+    loud = [row for row in rows if row.type not in ("BatchNormalization", "Activation")]
+    assert [box.label for box in found] == [row.name for row in loud]
+    assert all(found[source].level < box.level for box in found for source in box.reads)
+    joins = [box for box in found if box.type == "Add"]
+    assert len(joins) == 16
+    assert {len(box.reads) for box in joins} == {2}
+    assert {box.lane for box in found} == {0, 1}
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def result(accuracy: float, params: int, classes: int = 3, stopped: bool = False) -> TrainResult:
+    confusion = tuple(tuple(8 if i == j else i + j for j in range(classes)) for i in range(classes))
+    config = TrainConfig()
+    return TrainResult(
+        config, params, {}, accuracy, 0.1, 100, confusion, {}, 12.0, 900.0, 4 * 10**8, stopped, 3, Path("a"), note=EVIL
+    )
+
+
+def job(*runs: RunView, state: str = "running", place: int = 0) -> JobView:
+    return JobView("id", state, place, 1.0, runs)  # type: ignore[arg-type]
+
+
+RUN = RunView(TrainConfig(epochs=2), Path("a"))
+TRAINING = advance(advance(RUN, Started(10, 4, 2, 100, 10, 10)), Step(1, 2, 4, 0.5, 0.75, 50.0))
+
+
+def test_a_run_says_where_it_is() -> None:
+    texts = {
+        "ready": job(RUN, state="waiting"),
+        "in line, at place 3": job(RUN, state="waiting", place=3),
+        "epoch 1 of 2 · step 2 of 4 · 50 images/s · 3 s left": job(TRAINING),
+        "done: 12.0 s, 900 images/s": job(advance(TRAINING, Done(result(0.9, 10)))),
+        "no such data": job(advance(TRAINING, Failed("no such data"))),
+    }
+    for words, view in texts.items():
+        assert words in "".join(parsed(run_views.live(view)).itertext())
+
+
+def test_the_accuracy_is_the_best_founded_one() -> None:
+    validated = advance(TRAINING, EpochEnd(1, 0.4, 0.8, 0.5, 0.7, 1.0, 1e-3))
+    tested = advance(validated, Done(result(0.65, 10)))
+    accuracies = [run_views.accuracy_text(run)[0] for run in (RUN, TRAINING, validated, tested)]
+    assert accuracies == ["–", "75.0%", "70.0%", "65.0%"]
+    assert [run_views.progress(run) for run in (RUN, TRAINING, tested)] == [0, 0.25, 1]
+
+
+def test_messages_of_runs_are_escaped() -> None:
+    failed = advance(TRAINING, Failed(EVIL))
+    stopped = advance(TRAINING, Done(result(0.5, 10, stopped=True)))
+    assert EVIL not in run_views.live(job(failed, stopped))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        ((0.9, 10), (0.8, 40), "Model A is right about 90.0% of the test images, model B about 80.0%; model B has 4.0"),
+        ((0.8, 40), (0.9, 10), "Model B is right about 90.0% of the test images, model A about 80.0%; model A has 4.0"),
+        ((0.9, 10), (0.9, 10), "Both models are right about 90.0% of the test images; both have 10 parameters"),
+    ],
+)
+def test_the_summary_says_who_is_better_and_larger(a: tuple[float, int], b: tuple[float, int], words: str) -> None:
+    assert run_views.summary(result(*a), result(*b)).startswith(words)
+
+
+def test_results_wait_for_both_models_and_mark_the_better_one() -> None:
+    done = [advance(TRAINING, Done(result(*figures))) for figures in ((0.9, 10), (0.8, 40))]
+    assert run_views.results(job(done[0], TRAINING), "abc") == ""
+    root = parsed(run_views.results(job(*done, state="finished"), "abc"))
+    best = [cell.text for cell in root.iter("span") if cell.get("class") == "best"]
+    assert best == ["90.00%", "10"]
+    assert len(list(root.iter("table"))) == 3
+
+
+def test_many_classes_are_told_by_their_frequent_mistakes() -> None:
+    names = [f"class {number}" for number in range(30)]
+    root = parsed(run_views.confusion("A", result(0.5, 10, classes=30), names))
+    rows = [[cell.text for cell in row] for row in root.iter("tr")]
+    assert rows[1] in (["class 29", "class 28", "57"], ["class 28", "class 29", "57"])
+    assert len(rows) == 13
+
+
+def test_an_album_tells_wrong_answers_only() -> None:
+    import numpy as np
+
+    images = np.zeros((2, 28, 28, 1), np.uint8)
+    root = parsed(album(images, [Tile(4, "seven", ("seven", "one")), Tile(9, EVIL, (None, None))], "nothing"))
+    texts = ["".join(button.itertext()) for button in root.iter("button")]
+    assert texts == ["sevenB: one", EVIL]
+    assert "nothing" in album(images, [], "nothing")
+
+
+def test_an_answer_shows_its_classes_and_whether_it_is_right() -> None:
+    import numpy as np
+
+    image = np.zeros((28, 28, 1), np.uint8)
+    given = [("A", Answer(("7", "1"), (0.75, 0.25))), ("B", Answer(("1", "7"), (0.5, 0.5)))]
+    text = "".join(parsed(answers(image, "7", given).replace('class_="seen">', 'class_="seen"/>')).itertext())
+    assert "7 ✓" in text
+    assert "1 ✗" in text
+    assert "75.0%" in text
