@@ -70,7 +70,8 @@ class Visit:
         self.page.get_by_role("tab", name=name, exact=True).click()
 
     def choose(self, label: str, option: str) -> None:
-        self.page.get_by_label(label, exact=True).click()
+        """In the first dropdown with this label."""
+        self.page.get_by_label(label, exact=True).first.click()
         self.page.get_by_role("option", name=option, exact=True).click()
 
 
@@ -174,6 +175,12 @@ def test_train_two_models_stop_one_and_ask_them(visit: Callable[..., Visit]) -> 
     page.locator("#invitation .message").wait_for(timeout=SOON)
     here.tab("Train two")
     assert "101,770" in page.locator("#forecast-a").inner_text()
+    page.get_by_label("Learning rate").first.fill("0")
+    page.locator("#train").click()
+    page.locator("#train-problem .message", has_text="learning_rate must be a number above 0").wait_for(timeout=SOON)
+    page.get_by_label("Learning rate").first.fill("0.002")
+    here.choose("Batch size", "8")
+    page.get_by_label("number input for Epochs").first.fill("25")
     page.get_by_label("number input for Channels").last.fill("64")
     page.get_by_label("number input for Epochs").last.fill("30")
     page.locator("#forecast-b", has_text=f"{costs(small_cnn(channels=64)).params:,}").wait_for(timeout=SOON)
@@ -188,7 +195,7 @@ def test_train_two_models_stop_one_and_ask_them(visit: Callable[..., Visit]) -> 
     page.locator("#stop-b").click()
     page.locator(".run.b", has_text="stopped by you").wait_for(timeout=SOON)
     page.locator("#results table").first.wait_for(timeout=LONG)
-    assert re.search(r"Epochs\s+8 of 8\s+\d+ of 30", page.locator("#results").inner_text())
+    assert re.search(r"Epochs\s+25 of 25\s+\d+ of 30", page.locator("#results").inner_text())
     assert page.evaluate(PALE_TEXTS) == []
     with page.expect_download() as download:
         page.get_by_role("button", name="run.py").first.click()

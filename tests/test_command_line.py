@@ -68,6 +68,17 @@ def test_networks_lists_all(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("cost nothing.keras", "there is no file 'nothing.keras'"),
         ("cost Makefile.keras", "there is no file"),
         ("price lenet5", "No such command 'price'"),
+        ("train 5", "5 came without an option; write --compare before it"),
+        ("train --channels 0", "channels must be at least 1; 0 came"),
+        ("train --channels wide", "Invalid value for '--channels'"),
+        ("train --epochs 0", "epochs must be at least 1; 0 came"),
+        ("train --batch-size 0", "batch_size must be at least 1; 0 came"),
+        ("train --dropout 1", "dropout must be a number from 0 and below 1; 1.0 came"),
+        ("train --learning-rate -1", "learning_rate must be a number above 0"),
+        ("train --dataset nothing", "'nothing' is neither a dataset"),
+        ("train --architecture vgg16", "vgg16"),
+        ("train --channels 8 --compare 8", "--compare needs other channels"),
+        ("bench nothing", "there is no benchmark 'nothing'"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_status_2(

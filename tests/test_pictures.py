@@ -35,9 +35,7 @@ def test_mnists_own_digits_come_out_as_they_are() -> None:
         pytest.skip("MNIST is not on this machine")
     moved = np.zeros((200, 320, 320), np.uint8)
     moved[:, 37:317, 3:283] = [enlarged(digit, 10) for digit in digits]
-    likeness = [similarity(like_mnist(ink), digit) for ink, digit in zip(moved, digits, strict=True)]
-    assert np.median(likeness) > 0.98
-    assert min(likeness) > 0.8
+    assert min(similarity(like_mnist(ink), digit) for ink, digit in zip(moved, digits, strict=True)) > 0.999
 
 
 def test_the_uci_digits_come_out_as_they_are() -> None:
@@ -50,7 +48,7 @@ def test_the_uci_digits_come_out_as_they_are() -> None:
 def test_a_drawing_is_centred_by_its_mass_wherever_it_was(rows: tuple[int, int], columns: tuple[int, int]) -> None:
     image = like_mnist(stroke(slice(*rows), slice(*columns))).astype(float)
     centre = [(image.sum(axis=axis) @ np.arange(28)) / image.sum() for axis in (1, 0)]
-    assert centre == pytest.approx([13.5, 13.5], abs=0.75)
+    assert centre == pytest.approx([14, 14], abs=0.51)
     assert max(np.ptp(axis) + 1 for axis in np.nonzero(image)) == 20
 
 

@@ -1,5 +1,6 @@
 """The front door: its commands run, its links lead somewhere, its tree is the tree that there is."""
 
+import os
 import re
 import subprocess
 import sys
@@ -33,9 +34,8 @@ def test_make_commands_are_targets(command: str) -> None:
 def test_commands_run(command: str, tmp_path: Path) -> None:
     words = command.split()
     assert words[0] == "python"
-    run = subprocess.run(
-        [sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
-    )
+    line, here = [sys.executable, *words[1:]], {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(line, cwd=tmp_path, env=here, capture_output=True, text=True, check=False, timeout=240)
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.strip()
 

@@ -90,6 +90,54 @@ def networks() -> None:
 
 
 @app.command()
+def train(
+    dataset: Annotated[str, typer.Option(help="A data set's name, or a folder of images by class.")] = "digits",
+    architecture: Annotated[str, typer.Option(help="See `networks`.")] = "small_cnn",
+    channels: Annotated[int, typer.Option(help="Width, where the architecture has one.")] = 16,
+    compare: Annotated[
+        list[int] | None, typer.Option(metavar="CHANNELS...", help="Train these widths beside it: --compare 8 32.")
+    ] = None,
+    more: Annotated[list[int] | None, typer.Argument(hidden=True)] = None,
+    dropout: Annotated[float, typer.Option(help="Share of activations set to 0, where it has one.")] = 0.25,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="Of the optimizer.")] = 1e-3,
+    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
+    momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 3,
+    schedule: Annotated[str, typer.Option(help="constant, cosine or plateau.")] = "constant",
+    augmentation: Annotated[str, typer.Option(help="none, shift, flip or shift_flip.")] = "none",
+    validation_fraction: Annotated[float, typer.Option(help="Share of training images to validate with.")] = 0.1,
+    train_limit: Annotated[int | None, typer.Option(help="Use no more training images than this.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    folder: Annotated[Path | None, typer.Option(help="Where the files go; a new folder in runs/ otherwise.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Train a network, or several side by side. Ctrl-C stops and keeps what was learned."""
+    from toolkit.train_command import train_command
+    from toolkit.training import TrainConfig
+
+    if more and not compare:
+        raise InputError(f"{more[0]} came without an option; write --compare before it, or leave it out")
+    config = TrainConfig(
+        dataset=dataset,
+        architecture=architecture,
+        channels=channels,
+        dropout=dropout,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        momentum=momentum,
+        epochs=epochs,
+        seed=seed,
+        augmentation=augmentation,
+        schedule=schedule,
+        validation_fraction=validation_fraction,
+        train_limit=train_limit,
+    )
+    raise typer.Exit(train_command(config, [*(compare or ()), *(more or ())], folder, as_json))
+
+
+@app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="What to measure: training.")],
     quick: Annotated[bool, typer.Option(help="Smaller work, the same promises; within 50 s.")] = False,

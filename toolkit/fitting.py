@@ -196,17 +196,17 @@ class Augmented(keras.utils.PyDataset):  # type: ignore[misc]
 def fit_arguments(config: TrainConfig, data: Split) -> dict[str, Any]:
     """What `model.fit` is given: the images, how they are fed, and what validates."""
     common = {"epochs": config.epochs, "validation_data": (data.x_validation, data.y_validation), "verbose": 0}
-    common["validation_batch_size"] = testing_batch(config)
+    common["validation_batch_size"] = evaluation_batch(config)
     if config.augmentation == "none":
         return common | {"x": data.x_train, "y": data.y_train, "batch_size": config.batch_size}
     batches = Augmented(data.x_train, data.y_train, config.batch_size, config.augmentation, config.seed)
     return common | {"x": batches, "shuffle": False}
 
 
-def testing_batch(config: TrainConfig) -> int:
+def evaluation_batch(config: TrainConfig) -> int:
     """Images that are computed together where nothing is learned.
 
-    >>> test_batch(TrainConfig(batch_size=1)), test_batch(TrainConfig(batch_size=64))
+    >>> evaluation_batch(TrainConfig(batch_size=1)), evaluation_batch(TrainConfig(batch_size=64))
     (32, 64)
     """
     return min(max(config.batch_size, LEAST_TEST_BATCH), MOST_TEST_BATCH)
@@ -505,7 +505,7 @@ def _test(run: Run, seconds: float | None) -> tuple[Labels, Floats]:
 
     The order takes the classes in turn, so that a test that is cut short has met them all.
     """
-    order, images, batch = _in_turn(run.data.y_test), run.data.x_test, testing_batch(run.config)
+    order, images, batch = _in_turn(run.data.y_test), run.data.x_test, evaluation_batch(run.config)
     found: list[Floats] = []
     tested, end = 0, math.inf if seconds is None else time.monotonic() + seconds
     while tested < len(order) and (tested < run.data.info.classes or time.monotonic() < end):
@@ -557,7 +557,7 @@ def _script(run: Run, result: TrainResult) -> str:
         backend=keras.backend.backend(),
         threads=run.context.threads,
         versions=versions,
-        validation_batch=testing_batch(run.config),
+        validation_batch=evaluation_batch(run.config),
     )
 
 

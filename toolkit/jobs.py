@@ -239,9 +239,12 @@ def bundle(run: RunView) -> list[Path]:
         return []
     files = [run.folder / name for name in FILES if (run.folder / name).exists()]
     archive = run.folder.with_name(f"model-{run.folder.name}.zip")
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as together:
-        for file in files:
-            together.write(file, f"model-{run.folder.name}/{file.name}")
+    if not archive.exists():
+        with zipfile.ZipFile(
+            archive, "w"
+        ) as together:  # not packed: most of it is a .keras, which is an archive itself
+            for file in files:
+                together.write(file, f"model-{run.folder.name}/{file.name}")
     return [archive, *files]
 
 

@@ -186,31 +186,24 @@ def _data(run: _Run) -> dict[str, object]:
 
 
 def _table(runs: Sequence[_Run]) -> Table:
-    """What the trainings gave, beside each other."""
-    table = Table()
-    for heading in (
-        "network",
-        "test accuracy",
-        "test loss",
-        "parameters",
-        "epochs",
-        "seconds",
-        "images/s",
-        "peak memory",
-    ):
-        table.add_column(heading, justify="left" if heading == "network" else "right")
+    """What the trainings gave, a column each."""
+    table = Table("")
     for run in runs:
-        table.add_row(_name(run.config), *(_cells(run.result) if run.result else ["failed"]))
+        table.add_column(_name(run.config), justify="right", overflow="fold")
+    columns = [_figures(run.result) if run.result else {} for run in runs]
+    for figure in next(filter(None, columns), {"": ""}):
+        table.add_row(figure, *(column.get(figure, "failed") for column in columns))
     return table
 
 
-def _cells(result: TrainResult) -> list[str]:
-    return [
-        f"{result.test_accuracy:.2%}",
-        f"{result.test_loss:.4f}",
-        f"{result.params:,}",
-        f"{result.epochs_done} of {result.config.epochs}",
-        f"{result.seconds:.1f}",
-        f"{result.images_per_second:,.0f}",
-        show.readable_bytes(result.peak_memory_bytes),
-    ]
+def _figures(result: TrainResult) -> dict[str, str]:
+    """The figures of a result in words."""
+    return {
+        "test accuracy": f"{result.test_accuracy:.2%}",
+        "test loss": f"{result.test_loss:.4f}",
+        "parameters": f"{result.params:,}",
+        "epochs": f"{result.epochs_done} of {result.config.epochs}",
+        "seconds of training": f"{result.seconds:.1f}",
+        "images per second": f"{result.images_per_second:,.0f}",
+        "peak memory of the process": show.readable_bytes(result.peak_memory_bytes),
+    }

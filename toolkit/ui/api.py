@@ -16,6 +16,7 @@ from toolkit.keras_files import read_keras_file
 from toolkit.pictures import uploaded
 from toolkit.training import TrainConfig
 from toolkit.ui.calculator import START, Settings, whole
+from toolkit.ui.components import visitor
 from toolkit.ui.run_views import LETTERS
 
 P = ParamSpec("P")
@@ -41,7 +42,8 @@ def cost(
     network: str = START, input_size: str = "", batch: int = 1, dtype: str = "float32", optimizer: str = "adam"
 ) -> Plain:
     """What a network with a name costs: parameters, MACs, bytes and its layers. `input_size` is written 224x224x3."""
-    return Settings(str(network), str(input_size), batch, str(dtype), str(optimizer), [], None).costs().to_dict()
+    settings = Settings(str(network), str(input_size), batch, str(dtype), str(optimizer), [], None)
+    return settings.price(settings.net()).to_dict()
 
 
 @in_words
@@ -67,7 +69,7 @@ class Trainings:
     def train(self, request: gr.Request, model_a: Plain, model_b: Plain) -> str:
         """Train two models side by side; the settings are those of TrainConfig. Returns the id of the job."""
         configs = [self._config(model_a), self._config(model_b)]
-        return self._jobs.submit(configs, str(request.session_hash))
+        return self._jobs.submit(configs, visitor(request))
 
     def job(self, job: str) -> Plain:
         """How a job is getting on: its state, its place in line and both models."""

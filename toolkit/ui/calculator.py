@@ -1,8 +1,10 @@
 """The first tab: what a network costs, at once, while its layers and settings change."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import floor, nan
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -12,7 +14,7 @@ import gradio as gr
 from toolkit import export, show
 from toolkit.architectures import ARCHITECTURES, architecture
 from toolkit.arithmetic import DTYPE_BYTES, OPTIMIZER_SLOTS
-from toolkit.costs import Costs, Network, costs
+from toolkit.costs import Costs, Network, costs, rows_of
 from toolkit.errors import InputError
 from toolkit.keras_files import read_keras_file
 from toolkit.layers import Architecture, Shape
@@ -22,15 +24,17 @@ from toolkit.ui.drawing import network_drawing
 from toolkit.ui.markup import message
 
 START = "small_cnn"
+LARGEST = 10**9
 OWN, OPENED = "own layers", "opened file"
 EDITOR = "Edit"
 SHARING = "Share"
 DETAILS = ("Layers", "Drawing", EDITOR, SHARING)
-FORMATS: dict[str, tuple[Literal["json", "markdown", "python"] | None, str]] = {
-    "JSON": ("json", "json"),
-    "Markdown": ("markdown", "md"),
-    "Keras code": ("python", "py"),
-    "Text diagram": (None, "txt"),
+# What can be taken away, and the language in which it is coloured.
+FORMATS: dict[str, Literal["json", "markdown", "python"] | None] = {
+    "JSON": "json",
+    "Markdown": "markdown",
+    "Keras code": "python",
+    "Text diagram": None,
 }
 
 
@@ -55,10 +59,10 @@ class Settings:
             return read_keras_file(self._opened(), parse_shape(self.size) if self.size.strip() else None)
         return architecture(self.network, parse_shape(self.size) if self.size.strip() else None)
 
-    def costs(self) -> Costs:
-        """The price of it; raises InputError."""
+    def price(self, net: Network) -> Costs:
+        """What it costs; raises InputError."""
         name = Path(self.file).name if self.network == OPENED and self.file else "model"
-        return costs(self.net(), whole("the batch", self.batch), self.dtype, self.optimizer, name=name)
+        return costs(net, whole("the batch", self.batch), self.dtype, self.optimizer, name=name)
 
     def _opened(self) -> str:
         if not self.file:
@@ -78,8 +82,8 @@ def parse_shape(text: str) -> Shape:
     >>> parse_shape("224 × 224 x 3")
     (224, 224, 3)
     """
-    parts = text.lower().replace("×", "x").replace(",", "x").strip("()[] ").split("x")
-    if not all(part.strip().isdecimal() for part in parts):
+    parts = [part.strip() for part in re.split("[x×,]", text.lower().strip("()[] "))]
+    if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts):
         raise InputError(f"the input size is written like 224x224x3 (height, width, channels); {text[:60]!r} came")
     return tuple(int(part) for part in parts)
 
@@ -92,10 +96,12 @@ def whole(what: str, value: float | str | None) -> int:
     """
     try:
         number = float(value if value is not None else "nothing")
-        if number != int(number):
-            raise ValueError
-    except (ValueError, OverflowError, TypeError):
-        raise InputError(f"{what} must be a whole number; {str(value)[:40]!r} came; give a number such as 32") from None
+    except (ValueError, TypeError):
+        number = nan
+    if not abs(number) <= LARGEST or number != floor(number):
+        raise InputError(
+            f"{what} must be a whole number of at most {LARGEST:,}; {str(value)[:40]!r} came; give one such as 32"
+        )
     return int(number)
 
 
@@ -122,13 +128,12 @@ def table_of(net: Network) -> list[list[str]]:
     return [list(row.values()) for row in export.to_table(net)]
 
 
-def query(settings: Settings) -> dict[str, str]:
+def query(settings: Settings, net: Network) -> dict[str, str]:
     """The settings as the parameters of a link. An opened file stays on the machine of its owner."""
-    if settings.network == OPENED:
-        raise InputError("an opened file cannot be shared by a link; share the file itself")
-    net = settings.net()
     asked = {"batch": str(whole("the batch", settings.batch)), "dtype": settings.dtype, "optimizer": settings.optimizer}
-    if settings.network == OWN and isinstance(net, Architecture):
+    if not isinstance(net, Architecture):
+        raise InputError("an opened file cannot be shared by a link; share the file itself")
+    if settings.network == OWN:
         return {"design": export.share_token(net), **asked}
     return {"network": settings.network, "input": settings.size.replace(" ", ""), **asked}
 
@@ -192,7 +197,7 @@ class Calculator:
                 self._controls()
             with gr.Column(scale=5, min_width=320):
                 self.problem = message_area(elem_id="price-problem")
-                self.totals = area(views.totals(self.start.costs()), elem_id="totals")
+                self.totals = area(views.totals(self.start.price(self.start.net())), elem_id="totals")
         self._details()
         self._wire()
 
@@ -214,7 +219,7 @@ class Calculator:
         self.file = gr.UploadButton(OPEN_LABEL, file_types=[".keras"], size="sm", elem_id="keras-file")
 
     def _details(self) -> None:
-        price = self.start.costs()
+        price = self.start.price(self.start.net())
         with gr.Tabs() as self.tabs:
             with gr.Tab(DETAILS[0]):
                 self.layers = area(views.layer_table(price), elem_id="layers")
@@ -270,8 +275,9 @@ class Calculator:
     def _open(self, request: gr.Request, shown: str, form: str, *values: Any) -> Updates:
         settings = replace(Settings(*values), network=OPENED, size="")
         updates = self._priced(shown, form, settings, request)
-        size = size_text(settings.costs().input_shape) if self.totals in updates else ""
-        return {self.network: OPENED, self.size: size, **updates}
+        if self.totals in updates:
+            updates[self.size] = size_text(rows_of(settings.net())[0].output_shape)
+        return {self.size: "", self.network: OPENED, **updates}
 
     def _look(self, request: gr.Request, event: gr.SelectData, _: str, form: str, *values: Any) -> Updates:
         """Fill the part of the page that is being opened; the others are filled when they are looked at."""
@@ -281,7 +287,7 @@ class Calculator:
             try:
                 updates[self.table] = table_of(settings.net())
             except InputError as error:
-                updates[self.problem] = message(str(error))
+                updates |= {self.table: [], self.problem: message(str(error))}
         return updates
 
     def _load(self, request: gr.Request, shown: str, form: str) -> Updates:
@@ -290,16 +296,19 @@ class Calculator:
         except InputError as error:
             return {self.problem: message(str(error))}
         if settings is None:
-            return {self.link: link(query(self.start), request)}
-        controls = dict(zip(self.inputs, vars(settings).values(), strict=True))
-        return {**controls, **self._priced(shown, form, settings, request)}
+            return {self.link: link(query(self.start, self.start.net()), request)}
+        updates = self._priced(shown, form, settings, request)
+        controls = dict(zip(self.inputs, vars(settings).values(), strict=True)) if self.totals in updates else {}
+        return {**controls, **updates}
 
     def _priced(self, shown: str, form: str, settings: Settings, request: gr.Request) -> Updates:
         """The totals, the link, and the one detail that is open; or the sentence that says why not."""
         try:
-            price, net = settings.costs(), settings.net()
-            updates = {self.problem: "", self.totals: views.totals(price), **self._detail(shown, form, price, net)}
-            return {**updates, self.link: "" if settings.network == OPENED else link(query(settings), request)}
+            net = settings.net()
+            price = settings.price(net)
+            address = link(query(settings, net), request) if settings.network != OPENED else ""
+            detail = self._detail(shown, form, price, net)
+            return {self.problem: "", self.totals: views.totals(price), self.link: address, **detail}
         except InputError as error:
             return {self.problem: message(str(error))}
 
@@ -310,6 +319,6 @@ class Calculator:
             case "Drawing":
                 return {self.drawing: network_drawing(price.name, price.rows)}
             case "Share":
-                return {self.code: gr.Code(exported(price, net, form), language=FORMATS[form][0])}
+                return {self.code: gr.Code(exported(price, net, form), language=FORMATS[form])}
             case _:
                 return {}

@@ -1,5 +1,6 @@
 """Pieces that every tab uses: areas of markup, the message area, and how the page asks its questions."""
 
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,11 @@ def at_once(triggers: Trigger | Sequence[Trigger], answer: Callable[..., Any], i
         api_visibility="private",
         trigger_mode="always_last",
     )
+
+
+def visitor(request: gr.Request) -> str:
+    """The tab or the program that asks; one that does not say who it is gets a name of its own."""
+    return request.session_hash or secrets.token_urlsafe(16)
 
 
 def typed_in(component: Any) -> Trigger:

@@ -30,8 +30,8 @@ def build_page(jobs: Jobs | None = None) -> gr.Blocks:
         with gr.Tabs() as tabs:
             with gr.Tab("Calculator"):
                 calculator = Calculator()
-            with gr.Tab("Train two", id="train"):
-                trainer = Trainer(jobs, calculator)
+            with gr.Tab("Train two", id="train") as tab:
+                trainer = Trainer(jobs, calculator, tab)
             with gr.Tab("Predict"):
                 predictor = Predictor(jobs, Shelf(jobs.folder / "datasets"), trainer.job)
         add_endpoints(jobs)

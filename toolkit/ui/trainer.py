@@ -16,7 +16,7 @@ from toolkit.layers import Architecture
 from toolkit.training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, TrainConfig
 from toolkit.ui import run_views
 from toolkit.ui.calculator import Calculator, Settings, whole
-from toolkit.ui.components import Updates, area, at_once, message_area, typed_in
+from toolkit.ui.components import Updates, area, at_once, message_area, typed_in, visitor
 from toolkit.ui.markup import message
 from toolkit.ui.views import title
 
@@ -103,9 +103,8 @@ class ModelControls:
 class Trainer:
     """The tab: its components, and what happens when one of them changes."""
 
-    def __init__(self, jobs: Jobs, calculator: Calculator) -> None:
-        self.jobs = jobs
-        self.calculator = calculator
+    def __init__(self, jobs: Jobs, calculator: Calculator, tab: gr.Tab) -> None:
+        self.jobs, self.calculator, self.tab = jobs, calculator, tab
         with gr.Row():
             with gr.Column(scale=4, min_width=330):
                 names = [(info.title, name) for name, info in DATASETS.items()]
@@ -141,7 +140,7 @@ class Trainer:
         for model in self.models:
             changes = [typed_in(component) for component in (self.dataset, *model.inputs)]
             outputs = [model.forecast, model.channels, model.dropout]
-            at_once(changes, partial(self._forecast, model), self._asked(model), outputs)
+            at_once([*changes, self.tab.select], partial(self._forecast, model), self._asked(model), outputs)
             model.forecast.value = run_views.forecast_line(forecast(model.start().config("digits", None)))
         for button, model_number in zip(self.stops, (0, 1, None), strict=True):
             at_once(button.click, partial(self._stop, model_number), self.job, self.problem)
@@ -188,7 +187,7 @@ class Trainer:
 
     def _begin(self, request: gr.Request, dataset: str, *values: Any) -> Updates:
         try:
-            job = self.jobs.submit(self._configs(dataset, values), str(request.session_hash))
+            job = self.jobs.submit(self._configs(dataset, values), visitor(request))
             return {self.problem: "", self.job: job}
         except InputError as error:
             return {self.problem: message(str(error))}
@@ -203,23 +202,23 @@ class Trainer:
     def _recall(self, request: gr.Request, job: str) -> str:
         if not self.jobs.knows(job):
             return ""
-        self.jobs.watch(job, str(request.session_hash))
+        self.jobs.watch(job, visitor(request))
         return job
 
     def _leave(self, request: gr.Request) -> None:
-        self.jobs.leave(str(request.session_hash))
+        self.jobs.leave(visitor(request))
 
-    async def _watch(self, request: gr.Request, job: str) -> AsyncIterator[Updates]:
+    async def _watch(self, job: str) -> AsyncIterator[Updates]:
         """The job as it is, whenever it has changed, until it has ended."""
         shown: JobView | None = None
         while self.jobs.knows(job) and (shown is None or shown.state != "finished"):
             view = self.jobs.view(job)
-            if shown is None or (view.state, view.place, view.runs) != (shown.state, shown.place, shown.runs):
-                yield self._shown(view)
+            if shown is None or replace(view, seconds=shown.seconds) != shown:
+                yield await asyncio.to_thread(self._shown, view)
             shown = view
             await asyncio.sleep(SECONDS_BETWEEN_VIEWS)
-        if shown is None:
-            yield {self.problem: ""}
+        if shown is None:  # a generator has to say something
+            yield {self.train: gr.update(interactive=True)}
 
     def _shown(self, job: JobView) -> Updates:
         training = [not run.ended for run in job.runs]
