@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.__main__ import main, parse_shape
+from toolkit.__main__ import main
 from toolkit.architectures import ARCHITECTURES
 from toolkit.arithmetic import InputError
+from toolkit.show import parse_shape
 
 ROOT = Path(__file__).parent.parent
 

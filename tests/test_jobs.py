@@ -488,6 +488,17 @@ def test_stretches_of_a_few_images_are_left_out_of_curves() -> None:
     assert [point.epochs for point in training_curve(run)] == [0.5, 1.0]
 
 
+def test_epochs_too_short_for_a_report_have_their_mean() -> None:
+    run = RunView(A, Path("nowhere"))
+    for event in (
+        EpochEnd(1, 0.9, 0.5, 0, 0, 0.1, 1e-3),
+        Step(2, 9, 10, 0.4, 0.8, 1.0),
+        EpochEnd(2, 0.4, 0.8, 0, 0, 0, 0),
+    ):
+        run = advance(run, event)
+    assert [(point.epochs, point.loss) for point in training_curve(run)] == [(1, 0.9), (1.9, 0.4)]
+
+
 def test_the_time_that_is_left_follows_from_the_speed() -> None:
     run = RunView(replace(A, epochs=2), Path("nowhere"))
     assert seconds_left(run) is None

@@ -352,8 +352,6 @@ def stopped_after(events: Iterator[Event], stop: threading.Event, steps: int) ->
     return event, time.monotonic() - begun
 
 
-@ours_is_forked
-@pytest.mark.tensorflow
 @pytest.mark.parametrize("steps", [1, 12])
 def test_a_stop_ends_it_within_a_second_and_keeps_what_it_learned(tmp_path: Path, steps: int) -> None:
     stop = threading.Event()

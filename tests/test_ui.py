@@ -14,10 +14,11 @@ from toolkit.costs import Costs, costs, trace
 from toolkit.errors import InputError
 from toolkit.jobs import JobView, RunView, advance
 from toolkit.layers import Architecture, Dense
+from toolkit.show import parse_shape
 from toolkit.training import Done, EpochEnd, Failed, Started, Step, TrainConfig, TrainResult
 from toolkit.ui import run_views, views
 from toolkit.ui.answer_views import Tile, album, answers
-from toolkit.ui.calculator import OPENED, OWN, Settings, exported, from_query, link, parse_shape, query, table_of, whole
+from toolkit.ui.calculator import OPENED, OWN, Settings, exported, from_query, link, query, table_of, whole
 from toolkit.ui.charts import Curve, line_chart, ticks
 from toolkit.ui.drawing import boxes, network_drawing
 from toolkit.ui.markup import Html, join, message, table, tag

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ import typer
 from toolkit.arithmetic import DTYPE_BYTES, OPTIMIZER_SLOTS, InputError
 from toolkit.costs import Network
 from toolkit.layers import Shape
+from toolkit.show import parse_shape
 
 app = typer.Typer(
     help="What convolutional networks cost, and training them on the machine you have.",
@@ -25,17 +25,6 @@ app = typer.Typer(
 @app.callback()
 def _commands() -> None:
     """Keeps `python -m toolkit NAME` the form of every command, however many there are."""
-
-
-def parse_shape(text: str) -> Shape:
-    """A size such as 720x1280x3 as (720, 1280, 3); raises InputError for anything else.
-
-    >>> parse_shape("720x1280x3"), parse_shape("28 × 28 × 1")
-    ((720, 1280, 3), (28, 28, 1))
-    """
-    if not re.fullmatch(r"\s*\d{1,9}(\s*[x×,]\s*\d{1,9}){0,3}\s*", text):
-        raise InputError(f"a size is written like 224x224x3 (height x width x channels); {text!r} came")
-    return tuple(int(part) for part in re.split(r"[x×,]", text))
 
 
 def network(name: str, input_shape: Shape | None) -> Network:

@@ -230,7 +230,8 @@ def _blank_row(kind: str) -> dict[str, str]:
 def _table_row(layer: Layer) -> dict[str, str]:
     """The row of one layer."""
     row, options = _blank_row(layer.type), {}
-    for key, value in given_arguments(layer):
+    plain = {field.name: getattr(layer, field.name) for field in fields(layer) if not field.kw_only}
+    for key, value in (plain | dict(given_arguments(layer))).items():
         column = _COLUMN_OF.get(key)
         if column is None or not _fits_a_cell(value):
             options[key] = _listed(value)

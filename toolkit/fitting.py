@@ -510,7 +510,7 @@ def _test(run: Run, seconds: float | None) -> tuple[Labels, Floats]:
     tested, end = 0, math.inf if seconds is None else time.monotonic() + seconds
     while tested < len(order) and (tested < run.data.info.classes or time.monotonic() < end):
         chosen = order[tested : tested + batch]
-        found.append(keras.ops.convert_to_numpy(run.model(images[chosen], training=False)))
+        found.append(_answers(run.model, images[chosen], batch))
         tested += len(chosen)
         if run.context.stop.is_set():
             end = min(end, time.monotonic() + STOPPED_TEST_SECONDS)
@@ -519,6 +519,12 @@ def _test(run: Run, seconds: float | None) -> tuple[Labels, Floats]:
     if not np.isfinite(probabilities).all():
         raise InputError(f"the trained network does not answer with numbers; {_lower_rate(run.config)}")
     return order[:tested][ascending], probabilities
+
+
+def _answers(model: keras.Model, images: Pixels, batch: int) -> Floats:
+    """Probabilities of at most `batch` images, filled up to `batch` so that no backend compiles for another size."""
+    filled = np.concatenate([images, np.zeros((batch - len(images), *images.shape[1:]), images.dtype)])
+    return np.asarray(model.predict_on_batch(filled))[: len(images)]
 
 
 def _in_turn(labels: Labels) -> Labels:

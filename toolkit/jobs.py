@@ -203,7 +203,8 @@ def training_curve(run: RunView) -> tuple[CurvePoint, ...]:
 
     Steps report the mean over their epoch so far, which begins anew with each epoch and would draw teeth. The mean
     over the steps since the last report follows from two of them: (s₂ m₂ - s₁ m₁) / (s₂ - s₁). A stretch of less than
-    a twentieth of an epoch is left out: it holds too few images to mean anything.
+    a twentieth of an epoch is left out: it holds too few images to mean anything. An epoch that was too short for a
+    report has its mean as its point.
     """
     points: list[CurvePoint] = []
     before: Step | None = None
@@ -212,7 +213,9 @@ def training_curve(run: RunView) -> tuple[CurvePoint, ...]:
         if step.step - (start.step if start else 0) >= step.steps / 20:
             points.append(_since(start, step))
             before = step
-    return tuple(points)
+    reported = {step.epoch for step in run.steps}
+    points += [CurvePoint(end.epoch, end.loss, end.accuracy) for end in run.epochs if end.epoch not in reported]
+    return tuple(sorted(points, key=lambda point: point.epochs))
 
 
 def _since(before: Step | None, step: Step) -> CurvePoint:

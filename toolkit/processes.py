@@ -318,9 +318,14 @@ class _Zygote:
         if not message:
             return False
         inbox, outbox, status = fds
-        pid = self._fork(inbox, outbox, single=_threads() == 1)
-        self._status[pid] = status
-        _write_number(status, pid)
+        try:
+            pid = self._fork(inbox, outbox, single=_threads() == 1)
+        except OSError:  # no more processes, or no memory: the parent sees its line end without a word
+            os.close(status)
+        else:
+            self._status[pid] = status
+            with contextlib.suppress(BrokenPipeError):
+                _write_number(status, pid)
         os.close(inbox)
         os.close(outbox)
         return True

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 
-from toolkit.arithmetic import require_choice
+from toolkit.arithmetic import InputError, require_choice
 from toolkit.costs import Costs, Network, Row, rows_of
 from toolkit.layers import Shape
 
@@ -58,6 +59,18 @@ def readable_shape(shape: Iterable[float]) -> str:
     '224 × 224 × 3'
     """
     return " × ".join(f"{size:g}" for size in shape)
+
+
+def parse_shape(text: str) -> Shape:
+    """A shape as people write it: 720x1280x3, (720, 1280, 3), 720 × 1280 × 3; raises InputError for anything else.
+
+    >>> parse_shape("720x1280x3"), parse_shape("(28, 28, 1)")
+    ((720, 1280, 3), (28, 28, 1))
+    """
+    sizes = [part.strip() for part in re.split("[x×,]", text.lower().strip("()[] "))]
+    if len(sizes) > 4 or not all(re.fullmatch("[0-9]{1,9}", size) for size in sizes):
+        raise InputError(f"a size is written like 224x224x3 (height x width x channels); {text[:60]!r} came")
+    return tuple(int(size) for size in sizes)
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The first tab: what a network costs, at once, while its layers and settings change."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor, nan
@@ -18,6 +17,7 @@ from toolkit.costs import Costs, Network, costs, rows_of
 from toolkit.errors import InputError
 from toolkit.keras_files import read_keras_file
 from toolkit.layers import Architecture, Shape
+from toolkit.show import parse_shape
 from toolkit.ui import views
 from toolkit.ui.components import Updates, area, at_once, message_area
 from toolkit.ui.drawing import network_drawing
@@ -74,18 +74,6 @@ def _own_shape(size: str) -> Shape:
     if not size.strip():
         raise InputError("own layers need an input size, such as 28x28x1")
     return parse_shape(size)
-
-
-def parse_shape(text: str) -> Shape:
-    """A shape as people write it; raises InputError for anything else.
-
-    >>> parse_shape("224 × 224 x 3")
-    (224, 224, 3)
-    """
-    parts = [part.strip() for part in re.split("[x×,]", text.lower().strip("()[] "))]
-    if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts):
-        raise InputError(f"the input size is written like 224x224x3 (height, width, channels); {text[:60]!r} came")
-    return tuple(int(part) for part in parts)
 
 
 def whole(what: str, value: float | str | None) -> int:

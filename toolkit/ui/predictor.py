@@ -16,7 +16,7 @@ from toolkit.ui import answer_views
 from toolkit.ui.answer_views import Tile
 from toolkit.ui.components import Updates, area, at_once, message_area
 from toolkit.ui.markup import message, tag
-from toolkit.ui.pad import DrawingPad
+from toolkit.ui.pad import drawing_pad
 from toolkit.ui.run_views import LETTERS
 
 DISAGREE, WORST_A, WORST_B, ALL = "They disagree", "A's worst mistakes", "B's worst mistakes", "All, in order"
@@ -64,7 +64,7 @@ class Predictor:
                     self.back = gr.Button("Back", size="sm")
                     self.more = gr.Button("More", size="sm")
             with gr.Tab("Draw"):
-                self.pad = DrawingPad()
+                self.pad = drawing_pad()
             with gr.Tab("Upload"):
                 self.file = gr.File(label="A picture (JPEG, PNG, WebP, …)", file_types=["image"], elem_id="upload")
 
