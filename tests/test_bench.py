@@ -101,6 +101,7 @@ def test_time_ends_the_pairs_but_not_before_five() -> None:
     assert len(in_turn(lambda: 1.0, lambda: 1.0, 10**9, seconds=-1)[0]) == 5
 
 
+@pytest.mark.tensorflow  # without the fork server each of its many runs takes seconds to start
 class TestTraining:
     """That the real benchmark measures what it says; whether promises hold is for the real run to tell."""
 

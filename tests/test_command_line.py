@@ -1,16 +1,19 @@
 """`python -m toolkit` as people type it: real processes for what only a process shows, typer's runner for the rest."""
 
+import inspect
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from toolkit.__main__ import main
+from toolkit.__main__ import main, train
 from toolkit.architectures import ARCHITECTURES
 from toolkit.arithmetic import InputError
 from toolkit.show import parse_shape
+from toolkit.training import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 
@@ -106,3 +109,10 @@ def test_as_a_module_in_a_process_of_its_own() -> None:
     )  # fmt: skip
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == "error: batch must be at least 1; -1 came; give 1 or more\n"
+
+
+def test_train_s_defaults_are_those_of_the_configuration() -> None:
+    options = {name: each.default for name, each in inspect.signature(train).parameters.items()}
+    for field in fields(TrainConfig):
+        if field.name != "network":
+            assert options[field.name] == field.default, field.name

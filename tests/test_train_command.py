@@ -35,6 +35,7 @@ def test_one_network_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert told["compared"] == []
 
 
+@pytest.mark.tensorflow  # three more runs, which start slowly where they are not forked
 def test_networks_beside_each_other(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert train_command(TINY, compare=[3, 1], folder=tmp_path / "mine") == 0
     told = capsys.readouterr()
@@ -46,6 +47,7 @@ def test_networks_beside_each_other(capsys: pytest.CaptureFixture[str], tmp_path
     assert told.err.count("epoch 1: validation accuracy") == 3
 
 
+@pytest.mark.tensorflow
 def test_a_second_run_does_not_overwrite_the_first(capsys: pytest.CaptureFixture[str]) -> None:
     Path("runs/digits-small_cnn-2").mkdir(parents=True)
     assert train_command(TINY) == 0

@@ -352,7 +352,7 @@ def stopped_after(events: Iterator[Event], stop: threading.Event, steps: int) ->
     return event, time.monotonic() - begun
 
 
-@pytest.mark.parametrize("steps", [1, 12])
+@pytest.mark.parametrize("steps", [1, pytest.param(12, marks=pytest.mark.tensorflow)])
 def test_a_stop_ends_it_within_a_second_and_keeps_what_it_learned(tmp_path: Path, steps: int) -> None:
     stop = threading.Event()
     final, seconds = stopped_after(train(ENDLESS, tmp_path, stop), stop, steps)
@@ -387,8 +387,8 @@ def test_a_stop_before_it_begins(tmp_path: Path) -> None:
     assert last(train(ENDLESS, tmp_path, stop)) in {Failed(NOTHING_LEARNED), training._kept(tmp_path)}
 
 
-@pytest.mark.tensorflow
 @ours_is_forked
+@pytest.mark.tensorflow
 def test_closing_the_generator_ends_the_process(tmp_path: Path) -> None:
     events = train(ENDLESS, tmp_path)
     assert isinstance(next(events), Started)
@@ -403,6 +403,7 @@ def test_closing_the_generator_ends_the_process(tmp_path: Path) -> None:
     assert TrainResult.load(tmp_path).stopped
 
 
+@pytest.mark.tensorflow  # test_processes has it for workers that are not forked
 def test_one_that_does_not_hear_is_killed(tmp_path: Path) -> None:
     worker = start_worker(ENDLESS, tmp_path)
     while not any(isinstance(event, Step) for event in worker.poll()):
@@ -442,6 +443,7 @@ def test_a_death_is_a_sentence(tmp_path: Path, code: int | None, sentence: str) 
     assert final.detail == "Killed\n"
 
 
+@pytest.mark.tensorflow  # test_processes has it for workers that are not forked
 def test_a_real_kill_from_outside_is_told(tmp_path: Path) -> None:
     worker = start_worker(ENDLESS, tmp_path)
     while not any(isinstance(event, Step) for event in worker.poll()):
@@ -473,6 +475,7 @@ def test_too_little_memory_is_a_sentence_before_it_hurts(tmp_path: Path) -> None
     assert final.message.startswith("this run needs about ")
 
 
+@pytest.mark.tensorflow  # test_processes has it for workers that are not forked
 def test_two_runs_do_not_mix(tmp_path: Path) -> None:
     configs = [replace(TINY, channels=channels) for channels in (2, 3)]
     found: dict[int, Event] = {}

@@ -86,12 +86,19 @@ def fit(config: TrainConfig, context: Context) -> Event:
     except InputError as error:
         return Failed(str(error))
     except Exception as error:
-        if context.stop.is_set():
-            return Failed(NOTHING_LEARNED, traceback.format_exc())
-        if isinstance(error, MemoryError) or "ResourceExhausted" in type(error).__name__:
-            return Failed(f"the training ran out of memory; {NEED_LESS_MEMORY}", traceback.format_exc())
-        first_line = next(iter(str(error).splitlines()), "")
-        return Failed(f"the training failed: {type(error).__name__}: {first_line}", traceback.format_exc())
+        return Failed(_sentence(error), traceback.format_exc())
+
+
+def _sentence(error: Exception) -> str:
+    """What to tell of an error that nobody foresaw.
+
+    >>> _sentence(ArithmeticError("seven is not eight"))
+    'the training failed: ArithmeticError: seven is not eight'
+    """
+    if isinstance(error, MemoryError) or "ResourceExhausted" in type(error).__name__:
+        return f"the training ran out of memory; {NEED_LESS_MEMORY}"
+    first_line = next(iter(str(error).splitlines()), "")
+    return f"the training failed: {type(error).__name__}: {first_line}"
 
 
 def _fit(config: TrainConfig, context: Context) -> TrainResult:

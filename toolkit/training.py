@@ -34,7 +34,7 @@ SCHEDULES = ("constant", "cosine", "plateau")
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 RESULT_FILE = "result.json"
-# Names that a network's own description may not contradict.
+# Pixels go from 0 to 255 into every network of ours, and are brought to 0 … 1 inside it.
 _SCALE = Rescaling(scale=1 / 255, name="rescaling")
 
 
