@@ -30,7 +30,7 @@ HISTORY = {
 }
 
 
-# ---- what can be seen ------------------------------------------------------------------------------------------------
+# What can be seen.
 
 
 def draw(figure: Figure) -> FigureCanvasAgg:
@@ -120,7 +120,7 @@ def faults(figure: Figure, style: Style) -> list[str]:
     ]
 
 
-# ---- networks as blocks ----------------------------------------------------------------------------------------------
+# Networks as blocks.
 
 
 def all_rows(chain: Sequence[Box | Fork | Repeat]) -> list[Row]:

@@ -24,7 +24,7 @@ def row_of(net: Architecture, name: str) -> Row:
     return next(row for row in trace(net) if row.name == name)
 
 
-# ---- parameters ------------------------------------------------------------------------------------------------------
+# Parameters.
 
 # name: (all parameters, trainable parameters). "By hand" means: summed over the layers of the docstring.
 PUBLISHED_PARAMS = {
@@ -66,7 +66,7 @@ def test_the_docstring_tells_the_count(name: str) -> None:
     assert set(PUBLISHED_PARAMS[name]) & told
 
 
-# ---- MACs ------------------------------------------------------------------------------------------------------------
+# MACs.
 
 OSMR = "osmr/imgclsmob, pytorch/README.md, column FLOPs/2 (counts bias, normalization and activation, too)"
 
@@ -108,7 +108,7 @@ def test_widths_and_sizes_of_mobilenet_cost_what_its_authors_say(
     assert price.trainable_params == pytest.approx(params, rel=0.012)
 
 
-# ---- receptive fields ------------------------------------------------------------------------------------------------
+# Receptive fields.
 
 # Araujo et al. 2019 is the table in google-research/receptive_field.
 PUBLISHED_FIELDS = [
@@ -140,7 +140,7 @@ def test_the_stride_on_the_3x3_would_make_resnet50_see_less() -> None:
     assert 483 - sum(2 * (row.stride[0] - row.stride[0] / 2) for row in strided) == 427
 
 
-# ---- keras.applications ----------------------------------------------------------------------------------------------
+# Keras.applications.
 
 TWINS = {"vgg16": "VGG16", "resnet50": "ResNet50", "xception": "Xception", "mobilenet_v2": "MobileNetV2"}
 Facts = dict[str, tuple[Any, ...]]
@@ -194,7 +194,7 @@ def test_same_padding_is_the_padding_that_keras_writes_out(size: int) -> None:
     )
 
 
-# ---- what the papers draw --------------------------------------------------------------------------------------------
+# What the papers draw.
 
 
 def test_googlenet_has_the_sizes_of_table_1() -> None:
@@ -299,7 +299,7 @@ def test_dropout_of_small_cnn_is_an_option() -> None:
     assert layer.rate == 0.4
 
 
-# ---- by name ---------------------------------------------------------------------------------------------------------
+# By name.
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -31,7 +31,7 @@ def places(size: int, window: int, stride: int, dilation: int = 1) -> list[int]:
     return [start for start in range(0, size, stride) if start + taps(window, dilation)[-1] < size]
 
 
-# ---- shapes ----------------------------------------------------------------------------------------------------------
+# Shapes.
 
 
 @patiently
@@ -104,7 +104,7 @@ def test_receptive_field_is_what_one_output_reads(layers: list[tuple[int, int, i
     assert field == max(read) - min(read) + 1
 
 
-# ---- parameters and MACs ---------------------------------------------------------------------------------------------
+# Parameters and MACs.
 
 
 class Counted:
@@ -204,7 +204,7 @@ def test_attention_is_four_projections_and_two_products_a_head(
     assert arithmetic.attention_macs(tokens, channels, heads, key_dim, value_dim) == counted.macs
 
 
-# ---- bytes -----------------------------------------------------------------------------------------------------------
+# Bytes.
 
 
 @patiently
@@ -247,7 +247,7 @@ def test_optimizers_keep_as_many_numbers_as_keras_s(optimizer: str) -> None:
     assert arithmetic.optimizer_slots(optimizer) == slots
 
 
-# ---- what is refused -------------------------------------------------------------------------------------------------
+# What is refused.
 
 
 @pytest.mark.parametrize("value", [1, 7, 10**12])

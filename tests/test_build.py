@@ -86,7 +86,7 @@ def test_nothing_is_allocated_where_it_is_not_asked_for() -> None:
     assert 4 * model.count_params() > 500e6
 
 
-# ---- models made elsewhere -------------------------------------------------------------------------------------------
+# Models made elsewhere.
 
 
 def nested() -> keras.Model:
@@ -247,7 +247,7 @@ def test_what_only_keras_knows_cannot_be_built_again() -> None:
         build(read_model(recurrent()))
 
 
-# ---- what must not be read as something else -------------------------------------------------------------------------
+# What must not be read as something else.
 
 
 def attention(*feeds: str, **options: Any) -> Rows:

@@ -45,7 +45,7 @@ def test_eight_bit_and_a_batch() -> None:
     assert small.inference_bytes == 903_400 + 20 * (12_613_600 - one.weights_bytes) // 4
 
 
-# ---- the last-use rule, against a simulation that knows nothing of it ------------------------------------------------
+# The last-use rule, against a simulation that knows nothing of it.
 
 
 def simulated_peak(rows: tuple[Row, ...]) -> int:
@@ -121,7 +121,7 @@ def test_the_skip_of_a_residual_block_stays_alive() -> None:
     assert inference_elements(trace(chain(*block.paths[0]))) == 2 * 256
 
 
-# ---- training --------------------------------------------------------------------------------------------------------
+# Training.
 
 
 def test_what_the_backward_pass_keeps() -> None:
@@ -167,7 +167,7 @@ def test_optimizer_slots(optimizer: str, slots: int) -> None:
     assert price.training_parts["optimizer"] == slots * 4 * 138_357_544
 
 
-# ---- receptive fields ------------------------------------------------------------------------------------------------
+# Receptive fields.
 
 
 def brute_field(net: Architecture) -> int:
@@ -210,7 +210,7 @@ def test_enlarging_makes_steps_smaller() -> None:
     assert rows[2].receptive_field == (8, 8)
 
 
-# ---- rows ------------------------------------------------------------------------------------------------------------
+# Rows.
 
 
 def test_names_are_keras_s_and_unique() -> None:

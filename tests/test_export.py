@@ -76,7 +76,7 @@ def test_keras_code_keeps_names_apart_and_texts_quoted() -> None:
     assert model_of(code.replace('name="plain")(', 'name="other")(')).count_params() == 10 + 6 + 6
 
 
-# ---- tables as people fill them in -----------------------------------------------------------------------------------
+# Tables as people fill them in.
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_any_data_is_a_network_or_a_sentence(data: Any) -> None:
         return
 
 
-# ---- links -----------------------------------------------------------------------------------------------------------
+# Links.
 
 
 @given(st.text(max_size=200))

@@ -19,7 +19,7 @@ from toolkit.architectures import lenet5
 from toolkit.errors import InputError
 from toolkit.figures import alt_text, contrast
 
-# ---- colour and style ------------------------------------------------------------------------------------------------
+# Colour and style.
 
 
 @given(st.integers(0, 0xFFFFFF), st.sampled_from(["#ffffff", "#14171c", "#777777"]), st.floats(1, 4.5))
@@ -72,7 +72,7 @@ def test_what_cannot_be_read_is_found() -> None:
     ]
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# Files.
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".PDF", b"%PDF")])

@@ -75,7 +75,7 @@ def compare_with_keras(net: Architecture, images: Array, tolerance: float = 1e-5
     assert_close(forward.forward(rows, forward.weights_of(model), images), found[rows[-1].name], 0)
 
 
-# ---- against loops ---------------------------------------------------------------------------------------------------
+# Against loops.
 
 
 def start_of(size: int, taps: int, step: int, apart: int, padding: str) -> tuple[int, int]:
@@ -199,7 +199,7 @@ def test_error_function_and_gelu_are_exact_to_single_precision() -> None:
     assert np.abs(forward.gelu(x) - x * share).max() < 1e-6
 
 
-# ---- layers against Keras --------------------------------------------------------------------------------------------
+# Layers against Keras.
 
 IMAGE = (9, 10, 4)
 SLIDES: tuple[dict[str, Any], ...] = (
@@ -334,7 +334,7 @@ def test_attention_to_other_tokens() -> None:
     assert_close(forward.forward(rows, forward.weights_of(model), tokens), np.asarray(expected))
 
 
-# ---- whole networks against Keras ------------------------------------------------------------------------------------
+# Whole networks against Keras.
 
 NETWORKS: dict[str, Architecture] = {
     "small_cnn": architectures.small_cnn(),
@@ -396,7 +396,7 @@ def test_layers_within_models_and_shared_layers_have_their_weights() -> None:
     assert_close(forward.forward(read_model(model), weights, x), np.asarray(expected))
 
 
-# ---- the walk over the rows ------------------------------------------------------------------------------------------
+# The walk over the rows.
 
 
 @pytest.fixture
@@ -483,7 +483,7 @@ def test_it_needs_no_keras() -> None:
     assert answer.stdout.strip() == "0.1", answer.stderr
 
 
-# ---- what does not fit, and files ------------------------------------------------------------------------------------
+# What does not fit, and files.
 
 
 @pytest.mark.parametrize(

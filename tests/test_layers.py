@@ -187,7 +187,7 @@ def test_what_has_no_keras_layer_of_its_own() -> None:
     assert (other.type, other.output_shape(IMAGE), other.params(IMAGE), other.macs(IMAGE)) == ("Mystery", (3,), 7, 0)
 
 
-# ---- properties ------------------------------------------------------------------------------------------------------
+# Properties.
 
 lengths, windows, steps = st.integers(1, 24), st.integers(1, 6), st.integers(1, 3)
 pairs = st.tuples(windows, windows)
@@ -342,7 +342,7 @@ def test_a_pixel_of_a_transposed_convolution_is_painted_by_at_most_its_extent(
     assert max(painted.values()) == min(extent[0], size)
 
 
-# ---- what is refused -------------------------------------------------------------------------------------------------
+# What is refused.
 
 REFUSED: list[tuple[Callable[[], Any], str]] = [
     (

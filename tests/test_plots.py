@@ -79,7 +79,7 @@ FIGURES: dict[str, Callable[[Style], Figure]] = {
 }
 
 
-# ---- reading: every figure, both styles ------------------------------------------------------------------------------
+# Reading: every figure, both styles.
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -103,7 +103,7 @@ def test_any_name_can_be_drawn(name: str) -> None:
     pixels(plots.plot_predictions(PIXELS[:1], {name: SHARES[:1, :2]}, [0], [name, "b"], name))
 
 
-# ---- histories -------------------------------------------------------------------------------------------------------
+# Histories.
 
 
 def line_values(axes: Axes) -> list[list[float]]:
@@ -188,7 +188,7 @@ def test_spread_leaves_what_is_apart(wanted: list[float]) -> None:
     assert not apart or plots.spread(wanted, 0.05) == pytest.approx(wanted)
 
 
-# ---- models beside each other ----------------------------------------------------------------------------------------
+# Models beside each other.
 
 
 def test_models_are_compared_on_validation() -> None:
@@ -259,7 +259,7 @@ def test_layer_costs_sum_to_the_network() -> None:
     assert "loss3_classifier 1,025,000" in alt_text(figure)
 
 
-# ---- confusion matrices ----------------------------------------------------------------------------------------------
+# Confusion matrices.
 
 
 def test_the_confusion_matrix_holds_counts_and_shares() -> None:
@@ -289,7 +289,7 @@ def test_shares_of_a_row_sum_to_one(matrix: list[list[int]]) -> None:
     np.testing.assert_allclose(shares.sum(axis=1), sums)
 
 
-# ---- predictions -----------------------------------------------------------------------------------------------------
+# Predictions.
 
 
 def test_predictions_hold_images_and_probabilities() -> None:
@@ -327,7 +327,7 @@ def test_only_the_first_of_many_images_are_drawn() -> None:
     assert "for 4 of 50 images" in alt_text(figure)
 
 
-# ---- bad input -------------------------------------------------------------------------------------------------------
+# Bad input.
 
 
 @pytest.mark.parametrize(

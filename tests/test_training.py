@@ -81,7 +81,7 @@ def result(told: list[Event]) -> TrainResult:
     return told[-1].result
 
 
-# ---- settings --------------------------------------------------------------------------------------------------------
+# Settings.
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ class TestNetwork:
         assert sentence in str(caught.value)
 
 
-# ---- what a run reports ----------------------------------------------------------------------------------------------
+# What a run reports.
 
 
 def test_events_tell_the_run_in_order(told: list[Event]) -> None:
@@ -338,7 +338,7 @@ def test_a_network_of_ones_own_trains(tmp_path: Path) -> None:
     assert TrainResult.load(tmp_path).config.network == own
 
 
-# ---- how a run ends early --------------------------------------------------------------------------------------------
+# How a run ends early.
 
 
 def stopped_after(events: Iterator[Event], stop: threading.Event, steps: int) -> tuple[Event, float]:
@@ -514,7 +514,7 @@ def test_a_folder_without_a_result_is_a_sentence(tmp_path: Path, text: str) -> N
         TrainResult.load(tmp_path)
 
 
-# ---- augmentation ----------------------------------------------------------------------------------------------------
+# Augmentation.
 
 
 def numbered(count: int, size: int = 28) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -558,7 +558,7 @@ def test_an_epoch_holds_every_image_once_in_a_new_order_each_time() -> None:
     assert all((again[index][0] == first[index][0]).all() for index in range(7))
 
 
-# ---- the promise on real images --------------------------------------------------------------------------------------
+# The promise on real images.
 
 MNIST = Path(os.environ.get("CNN_TOOLKIT_DATA", "/nowhere")) / "mnist.npz"
 

@@ -31,7 +31,7 @@ def parsed(markup: str) -> ElementTree.Element:
     return ElementTree.fromstring(f"<div>{markup}</div>")
 
 
-# ---- markup ----------------------------------------------------------------------------------------------------------
+# Markup.
 
 
 @given(st.text(), st.text())
@@ -56,7 +56,7 @@ def test_names_that_visitors_gave_are_escaped_everywhere() -> None:
     parsed(shown)
 
 
-# ---- the calculator --------------------------------------------------------------------------------------------------
+# The calculator.
 
 
 def settings(network: str = "lenet5", size: str = "32x32x1", **changes: object) -> Settings:
@@ -129,7 +129,7 @@ def test_an_opened_file_is_neither_shared_nor_edited() -> None:
         table_of(trace(ARCHITECTURES["lenet5"]()))
 
 
-# ---- pictures --------------------------------------------------------------------------------------------------------
+# Pictures.
 
 
 @given(st.floats(0, 1e6), st.floats(1e-3, 1e6))
@@ -165,7 +165,7 @@ def test_a_drawing_has_a_box_for_each_loud_layer_and_follows_the_branches() -> N
     assert {box.lane for box in found} == {0, 1}
 
 
-# ---- training --------------------------------------------------------------------------------------------------------
+# Training.
 
 
 def result(accuracy: float, params: int, classes: int = 3, stopped: bool = False) -> TrainResult:

@@ -42,7 +42,7 @@ from toolkit.layers import (
     ZeroPadding2D,
 )
 
-# ---- small networks --------------------------------------------------------------------------------------------------
+# Small networks.
 
 
 def three_layers(input_shape: Shape = (200, 300, 3), classes: int = 0) -> Architecture:
@@ -119,7 +119,7 @@ def _pooled_head(classes: int) -> Path:
     return GlobalAveragePooling2D(name="avg_pool"), _softmax(classes)
 
 
-# ---- LeNet, AlexNet, VGG ---------------------------------------------------------------------------------------------
+# LeNet, AlexNet, VGG.
 
 
 def lenet5(input_shape: Shape = (32, 32, 1), classes: int = 10) -> Architecture:
@@ -249,7 +249,7 @@ def _vgg_head(classes: int) -> Path:
     return Flatten(name="flatten"), *hidden, _softmax(classes)
 
 
-# ---- GoogLeNet -------------------------------------------------------------------------------------------------------
+# GoogLeNet.
 
 # Szegedy et al. 2015, table 1: 1×1; 3×3 reduce, 3×3; 5×5 reduce, 5×5; pool projection.
 _INCEPTIONS = {
@@ -314,7 +314,7 @@ def _inception(name: str, one: int, reduce3: int, three: int, reduce5: int, five
     return Branches("concatenate", paths, name=f"{name}_output")
 
 
-# ---- residual networks -----------------------------------------------------------------------------------------------
+# Residual networks.
 
 
 def resnet18(input_shape: Shape = (224, 224, 3), classes: int = 1000) -> Architecture:
@@ -444,7 +444,7 @@ def _gate(name: str, channels: int, reduction: int = 16) -> Branches:
     return Branches("multiply", ((), excitation), name=f"{name}_scale")
 
 
-# ---- depthwise networks ----------------------------------------------------------------------------------------------
+# Depthwise networks.
 
 
 def xception(input_shape: Shape = (299, 299, 3), classes: int = 1000) -> Architecture:
@@ -582,7 +582,7 @@ def _norm_relu6(norm_name: str, relu_name: str) -> Path:
     return BatchNormalization(momentum=0.999, name=norm_name), ReLU(max_value=6.0, name=relu_name)
 
 
-# ---- segmentation and attention --------------------------------------------------------------------------------------
+# Segmentation and attention.
 
 
 def fcn8s(input_shape: Shape = (512, 512, 3), classes: int = 21) -> Architecture:
@@ -694,7 +694,7 @@ def _transformer_block(name: str, channels: int, heads: int) -> Path:
     return Branches("add", (attention, ()), name=f"{name}_add1"), Branches("add", (perceptron, ()), name=f"{name}_add2")
 
 
-# ---- by name ---------------------------------------------------------------------------------------------------------
+# By name.
 
 ARCHITECTURES: dict[str, Callable[..., Architecture]] = {
     make.__name__: make

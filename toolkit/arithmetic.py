@@ -65,7 +65,7 @@ def elements(shape: "tuple[int, ...]") -> int:
     return count
 
 
-# ---- shapes ----------------------------------------------------------------------------------------------------------
+# Shapes.
 
 
 def window_extent(window: int, dilation: int = 1) -> int:
@@ -132,7 +132,7 @@ def receptive_field(field: float, jump: float, extent: int) -> float:
     return field + (extent - 1) * jump
 
 
-# ---- parameters ------------------------------------------------------------------------------------------------------
+# Parameters.
 
 
 def conv_params(kernel_h: int, kernel_w: int, channels: int, filters: int, groups: int = 1, bias: bool = True) -> int:
@@ -188,7 +188,7 @@ def attention_params(channels: int, heads: int, key_dim: int, value_dim: int, bi
     )
 
 
-# ---- multiply-accumulates --------------------------------------------------------------------------------------------
+# Multiply-accumulates.
 
 
 def conv_macs(
@@ -239,7 +239,7 @@ def flops(macs: int) -> int:
     return 2 * macs
 
 
-# ---- bytes -----------------------------------------------------------------------------------------------------------
+# Bytes.
 
 
 def dtype_bytes(dtype: str) -> int:

@@ -27,7 +27,7 @@ ARROW, BUS, GAP, SIDE = 0.2, 0.14, 0.2, 0.22
 Size = tuple[float, float]
 
 
-# ---- boxes, forks and repeats ----------------------------------------------------------------------------------------
+# Boxes, forks and repeats.
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def chain_size(chain: Chain) -> Size:
     return max(width for width, _ in sizes), sum(h for _, h in sizes) + sum(map(space_before, chain[1:]))
 
 
-# ---- from a network to blocks ----------------------------------------------------------------------------------------
+# From a network to blocks.
 
 
 def rows_from(model: object) -> tuple[Row, ...]:

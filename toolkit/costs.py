@@ -55,7 +55,7 @@ Rows = tuple[Row, ...]
 Network = Architecture | Sequence[Row]
 
 
-# ---- from the tree to the rows ---------------------------------------------------------------------------------------
+# From the tree to the rows.
 
 
 def make_row(name: str, layer: Layer, reads: tuple[int, ...], rows: Sequence[Row]) -> Row:
@@ -169,7 +169,7 @@ def rows_of(net: Network) -> Rows:
     return rows
 
 
-# ---- memory ----------------------------------------------------------------------------------------------------------
+# Memory.
 
 
 def inference_elements(rows: Sequence[Row]) -> int:
@@ -282,7 +282,7 @@ def _kept_bytes(rows: Sequence[Row], entries: set[int], size: int) -> int:
     return size * (kept + inner) + sum(row.layer.kept_mask_elements(row.input_shapes[0]) for row in rows if row.reads)
 
 
-# ---- all of it at once -----------------------------------------------------------------------------------------------
+# All of it at once.
 
 
 @dataclass(frozen=True)

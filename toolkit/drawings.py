@@ -41,7 +41,7 @@ FAMILIES = (("Conv", 0), ("Dense", 1), ("Pooling", 2), ("Attention", 3), ("Norma
 MARGIN, HEADER, FOOTER, GUTTER, TALL = 0.25, 0.55, 0.4, 0.5, 8.5  # inches
 
 
-# ---- the pen ---------------------------------------------------------------------------------------------------------
+# The pen.
 
 
 class Pen:
@@ -103,7 +103,7 @@ def _box_colours(theme: Theme, box: Box) -> tuple[str, str]:
     return theme.tint(index), theme.mark(index)
 
 
-# ---- from blocks to lines --------------------------------------------------------------------------------------------
+# From blocks to lines.
 
 
 def draw_chain(pen: Pen, chain: Chain, x: float, y: float) -> None:
@@ -149,7 +149,7 @@ def _draw_repeat(pen: Pen, repeat: Repeat, x: float, y: float) -> None:
     pen.line((x, bottom - GAP), (x, bottom))
 
 
-# ---- the page --------------------------------------------------------------------------------------------------------
+# The page.
 
 
 def in_columns(chain: Chain) -> list[Chain]:

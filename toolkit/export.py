@@ -31,7 +31,7 @@ LAYER_TYPES: Mapping[str, type[Layer]] = {
 }
 
 
-# ---- plain data ------------------------------------------------------------------------------------------------------
+# Plain data.
 
 
 def to_dict(net: Architecture) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def from_token(token: str) -> Architecture:
         raise InputError(f"this link does not hold a network: {error}; copy the whole link again") from None
 
 
-# ---- the table that people edit --------------------------------------------------------------------------------------
+# The table that people edit.
 
 COLUMNS = ("layer", "filters / units", "kernel / pool size", "strides", "padding", "activation", "options")
 # Which arguments stand in which column; what is left stands in "options" as JSON.
@@ -344,7 +344,7 @@ def _cell_number(column: str, cell: str) -> int | tuple[int, ...]:
     return int(numbers[0]) if len(numbers) == 1 else tuple(map(int, numbers))
 
 
-# ---- Keras code ------------------------------------------------------------------------------------------------------
+# Keras code.
 
 
 def keras_code(net: Network, name: str = "model") -> str:

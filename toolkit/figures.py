@@ -31,7 +31,7 @@ TEXT_CONTRAST = 4.5
 MARK_CONTRAST = 3.0
 
 
-# ---- colour and style ------------------------------------------------------------------------------------------------
+# Colour and style.
 
 
 def luminance(colour: str) -> float:
@@ -123,7 +123,7 @@ def theme_of(style: Style) -> Theme:
     return THEMES[style]
 
 
-# ---- figures, words in them, and files -------------------------------------------------------------------------------
+# Figures, words in them, and files.
 
 
 class Picture(Figure):

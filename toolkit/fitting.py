@@ -126,7 +126,7 @@ def limit_threads(threads: int | None) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
-# ---- data ------------------------------------------------------------------------------------------------------------
+# Data.
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +224,7 @@ def steps_per_epoch(config: TrainConfig, data: Split) -> int:
     return math.ceil(len(data.x_train) / config.batch_size)
 
 
-# ---- model -----------------------------------------------------------------------------------------------------------
+# Model.
 
 
 def compiled(config: TrainConfig, net: Architecture, data: Split) -> keras.Model:
@@ -259,7 +259,7 @@ def _require_memory(config: TrainConfig, net: Architecture, data: Split) -> None
         )
 
 
-# ---- the run ---------------------------------------------------------------------------------------------------------
+# The run.
 
 
 @dataclass(eq=False)
@@ -456,7 +456,7 @@ class _Checkpoints:
             self._cost = self._last - begun
 
 
-# ---- the result ------------------------------------------------------------------------------------------------------
+# The result.
 
 
 def _result(run: Run, test_seconds: float | None = None) -> TrainResult:

@@ -40,7 +40,7 @@ BLOCK_BYTES = 4 * 2**20
 # Images go through the whole network together as long as the largest output fits into this.
 CHUNK_BYTES = 2 * 2**20
 
-# ---- activations -----------------------------------------------------------------------------------------------------
+# Activations.
 
 
 def relu(x: Array) -> Array:
@@ -197,7 +197,7 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "softplus": softplus,
 }
 
-# ---- windows ---------------------------------------------------------------------------------------------------------
+# Windows.
 
 
 def pad(images: Array, sides: tuple[Pair, Pair], value: float = 0) -> Array:
@@ -260,7 +260,7 @@ def taps(seen: Array) -> Iterator[Array]:
         yield seen[:, :, :, row, column]
 
 
-# ---- convolutions ----------------------------------------------------------------------------------------------------
+# Convolutions.
 
 
 def conv2d(
@@ -372,7 +372,7 @@ def dense(x: Array, kernel: Array, bias: Array | None = None) -> Array:
     return add_bias(x @ kernel, bias)
 
 
-# ---- attention -------------------------------------------------------------------------------------------------------
+# Attention.
 
 
 def attention(query: Array, key: Array, value: Array) -> Array:
@@ -412,7 +412,7 @@ def multi_head_attention(tokens: Array, source: Array, weights: Named) -> Array:
     return add_bias(np.tensordot(heads, weights["output_kernel"], axes=2), weights.get("output_bias"))
 
 
-# ---- pooling ---------------------------------------------------------------------------------------------------------
+# Pooling.
 
 
 def max_pool(images: Array, window: Pair, strides: Pair, padding: str = "valid") -> Array:
@@ -440,7 +440,7 @@ def average_pool(images: Array, window: Pair, strides: Pair, padding: str = "val
     return total / count
 
 
-# ---- normalization ---------------------------------------------------------------------------------------------------
+# Normalization.
 
 
 def normalize(x: Array, mean: Array, variance: Array, epsilon: float) -> Array:
@@ -510,7 +510,7 @@ def local_response_normalization(x: Array, depth_radius: int, bias: float, alpha
     return normalized
 
 
-# ---- sizes -----------------------------------------------------------------------------------------------------------
+# Sizes.
 
 
 def repeat(images: Array, times: Pair) -> Array:
@@ -542,7 +542,7 @@ def _interpolate(images: Array, times: int, axis: int) -> Array:
     return mixed
 
 
-# ---- the layers of the description: their weights --------------------------------------------------------------------
+# The layers of the description: their weights.
 
 
 @singledispatch
@@ -621,7 +621,7 @@ def _bias(there: bool, *shape: int, name: str = "bias") -> dict[str, Shape]:
     return {name: shape} if there else {}
 
 
-# ---- the layers of the description: what they compute ----------------------------------------------------------------
+# The layers of the description: what they compute.
 
 
 @singledispatch
@@ -809,7 +809,7 @@ def _(layer: layers.Merge, weights: Named, *inputs: Array) -> Array:
     return merged / len(inputs) if layer.mode == "average" else merged
 
 
-# ---- the whole network -----------------------------------------------------------------------------------------------
+# The whole network.
 
 
 def forward(rows: Sequence[Row], weights: Weights, images: npt.ArrayLike) -> Array:
@@ -899,7 +899,7 @@ for a single one give image[np.newaxis]
     return batch
 
 
-# ---- weights ---------------------------------------------------------------------------------------------------------
+# Weights.
 
 
 def check_weights(rows: Sequence[Row], weights: Weights) -> dict[str, Named]:

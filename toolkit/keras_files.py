@@ -152,7 +152,7 @@ class _Reader:
             return self._functional(config, path, feeds)
         return self._sequential(config, path, feeds)
 
-    # ---- the two kinds of model ----
+    # The two kinds of model.
 
     def _sequential(self, config: Config, path: tuple[str, ...], feeds: Sequence[int] | None) -> list[int]:
         steps = [step for step in config["layers"] if step["class_name"] != "InputLayer"]
@@ -191,7 +191,7 @@ class _Reader:
             waiting = later
         return [outputs[name, node][tensor] for name, node, tensor in _references(config["output_layers"])]
 
-    # ---- one row ----
+    # One row.
 
     def _enter(self, name: str, batch_shape: Sequence[int | None] | None) -> int:
         given = tuple(batch_shape[1:]) if batch_shape else ()
@@ -272,7 +272,7 @@ def _what_to_do(kind: str, name: str) -> str:
     )
 
 
-# ---- Keras's words for the graph -------------------------------------------------------------------------------------
+# Keras's words for the graph.
 
 
 def _references(value: Any) -> Iterator[tuple[str, int, int]]:
@@ -309,7 +309,7 @@ def _recorded_shapes(steps: Iterable[Config]) -> Iterator[tuple[tuple[str, int],
                 yield (name, call), tuple(tensor["shape"][1:])
 
 
-# ---- Keras's words for layers ----------------------------------------------------------------------------------------
+# Keras's words for layers.
 
 
 def layer_from_config(kind: str, config: Config, shapes: Sequence[Shape]) -> Layer | None:

@@ -64,7 +64,7 @@ def require_share(what: str, value: float) -> float:
     return value
 
 
-# ---- what every layer answers ----------------------------------------------------------------------------------------
+# What every layer answers.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,7 @@ class InputLayer(Layer):
         return self.shape
 
 
-# ---- convolutions ----------------------------------------------------------------------------------------------------
+# Convolutions.
 
 
 def keeps_activation_output(activation: str) -> bool:
@@ -391,7 +391,7 @@ class Conv2DTranspose(Windowed):
         return 1 / self.step[0], 1 / self.step[1]
 
 
-# ---- dense layers and attention --------------------------------------------------------------------------------------
+# Dense layers and attention.
 
 
 @dataclass(frozen=True)
@@ -477,7 +477,7 @@ class PositionEmbedding(Layer):
         return arithmetic.elements(shape)
 
 
-# ---- pooling ---------------------------------------------------------------------------------------------------------
+# Pooling.
 
 
 @dataclass(frozen=True)
@@ -597,7 +597,7 @@ class GlobalAveragePooling1D(Layer):
         return None
 
 
-# ---- normalization ---------------------------------------------------------------------------------------------------
+# Normalization.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -686,7 +686,7 @@ class LocalResponseNormalization(Layer):
         return True
 
 
-# ---- activations and what has no weights -----------------------------------------------------------------------------
+# Activations and what has no weights.
 
 
 @dataclass(frozen=True)
@@ -973,7 +973,7 @@ class Other(Layer):
         return self.non_trainable
 
 
-# ---- where paths meet ------------------------------------------------------------------------------------------------
+# Where paths meet.
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def _placed(small: Pixels, size: int, top: int, left: int) -> Pixels:
     return image
 
 
-# ---- datasets on disk ------------------------------------------------------------------------------------------------
+# Datasets on disk.
 
 
 class Shelf:

@@ -73,7 +73,7 @@ def _percent(value: float) -> str:
     return "no value" if math.isnan(value) else f"{100 * value:.1f}%"
 
 
-# ---- histories -------------------------------------------------------------------------------------------------------
+# Histories.
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ def _mark_best(axes: Axes, theme: Theme, training: _Curve, validation: _Curve) -
     return [f"The lowest validation loss, {_number(loss)}, is in epoch {epoch:.0f}, {after:.0f} before the last."]
 
 
-# ---- models ----------------------------------------------------------------------------------------------------------
+# Models.
 
 
 def params_of(model: object) -> int | None:
@@ -388,7 +388,7 @@ def compare_models(
     )
 
 
-# ---- bars ------------------------------------------------------------------------------------------------------------
+# Bars.
 
 
 def _draw_bars(
@@ -620,7 +620,7 @@ def _cost_axes(
     return _listing(f"{what.capitalize()}, {show(total)} in all", items, show)
 
 
-# ---- confusion matrices ----------------------------------------------------------------------------------------------
+# Confusion matrices.
 
 
 def _matrix(cm: ArrayLike, class_names: Sequence[object] | None) -> tuple[Floats, list[str]]:
@@ -749,7 +749,7 @@ def _matrix_words(matrix: Floats, names: Sequence[str]) -> list[str]:
     return [f"{right:.10g} of {total:.10g} right ({_percent(right / total)}).", most]
 
 
-# ---- predictions -----------------------------------------------------------------------------------------------------
+# Predictions.
 
 CELL, IMAGE, LINE = 2.1, 1.5, 0.3  # inches: width of a cell, side of its image, height of one answer
 

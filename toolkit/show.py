@@ -14,7 +14,7 @@ _BYTE_UNITS = {"MB": 1000, "MiB": 1024}
 _HEADINGS = ("layer", "type", "output", "parameters", "MACs", "activations", "sees")
 
 
-# ---- numbers ---------------------------------------------------------------------------------------------------------
+# Numbers.
 
 
 def readable_bytes(count: int, unit: str = "MB") -> str:
@@ -73,7 +73,7 @@ def parse_shape(text: str) -> Shape:
     return tuple(int(size) for size in sizes)
 
 
-# ---- tables ----------------------------------------------------------------------------------------------------------
+# Tables.
 
 
 def table_cells(costs: Costs) -> list[list[str]]:
@@ -146,7 +146,7 @@ def to_json(costs: Costs) -> str:
     return json.dumps(costs.to_dict(), indent=2, ensure_ascii=False)
 
 
-# ---- the diagram -----------------------------------------------------------------------------------------------------
+# The diagram.
 
 
 def diagram(net: Network) -> str:

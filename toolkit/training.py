@@ -227,7 +227,7 @@ def _size(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape))
 
 
-# ---- what a run reports ----------------------------------------------------------------------------------------------
+# What a run reports.
 
 
 @dataclass(frozen=True)
@@ -373,7 +373,7 @@ def _cause_of_death(exit_code: int | None) -> str:
     return f"the training process crashed ({name}); the files of this run keep what it printed"
 
 
-# ---- starting one ----------------------------------------------------------------------------------------------------
+# Starting one.
 
 
 def train(

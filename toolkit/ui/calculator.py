@@ -93,7 +93,7 @@ def whole(what: str, value: float | str | None) -> int:
     return int(number)
 
 
-# ---- texts -----------------------------------------------------------------------------------------------------------
+# Texts.
 
 
 def exported(price: Costs, net: Network, form: str) -> str:
@@ -165,7 +165,7 @@ def size_text(shape: Shape) -> str:
     return "x".join(str(size) for size in shape)
 
 
-# ---- the page --------------------------------------------------------------------------------------------------------
+# The page.
 
 SIZE_HINT = "height x width x channels"
 OPEN_LABEL = "Open a .keras file (its code is never run)"

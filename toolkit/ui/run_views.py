@@ -129,7 +129,7 @@ def run_curves(run: RunView, index: int, what: str) -> list[Curve]:
     ]
 
 
-# ---- results ---------------------------------------------------------------------------------------------------------
+# Results.
 
 
 def results(job: JobView, class_names: Sequence[str]) -> Html:

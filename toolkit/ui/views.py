@@ -44,7 +44,7 @@ def title(name: str) -> str:
     return TITLES.get(name, name.replace("_", " "))
 
 
-# ---- the calculator --------------------------------------------------------------------------------------------------
+# The calculator.
 
 
 def totals(price: Costs) -> Html:
