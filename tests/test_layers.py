@@ -400,6 +400,18 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         "GroupNormalization: 6 channels do not split into 4 equal groups; change groups",
     ),
     (
+        lambda: LocalResponseNormalization(bias=0.0),
+        "LocalResponseNormalization: bias must be above 0; 0.0 came",
+    ),
+    (
+        lambda: LayerNormalization(epsilon=0.0),
+        "LayerNormalization: epsilon must be above 0; 0.0 came",
+    ),
+    (
+        lambda: Rescaling(scale=float("inf")),
+        "Rescaling: scale must be a number, or one for each channel; inf came",
+    ),
+    (
         lambda: LocalResponseNormalization(depth_radius=-1),
         "LocalResponseNormalization: depth_radius must be at least 0",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -131,12 +132,32 @@ def make_layer(kind: Any, arguments: Mapping[str, Any]) -> Layer:
         raise InputError(f"{kind} has no argument {strange[0]!r}; it takes {', '.join(known)}")
     if missing := [name for name, field in known.items() if field.default is MISSING and name not in arguments]:
         raise InputError(f"{kind} needs {missing[0]!r}; give it a value")
+    for name, value in arguments.items():
+        _require_kind(f"{kind}: {name}", str(known[name].type), value)
     try:
         return LAYER_TYPES[kind](**{key: _tupled(value) for key, value in arguments.items()})
     except InputError:
         raise
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{kind} cannot be made with {dict(arguments)}: {error}") from None
+
+
+# What an argument of this annotation may be, and how people write it.
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "bool": ((bool,), "true or false"),
+    "float": ((int, float), "a number such as 0.001"),
+    "float | None": ((int, float, type(None)), "a number such as 6.0"),
+    "str": ((str,), 'a text such as "same"'),
+}
+
+
+def _require_kind(what: str, annotation: str, value: Any) -> None:
+    """Raise InputError where a value from outside is of another kind than its argument."""
+    kinds, form = _KINDS.get(annotation, ((object,), ""))
+    wrong_flag = isinstance(value, bool) and bool not in kinds and object not in kinds
+    endless = isinstance(value, float) and not math.isfinite(value)
+    if not isinstance(value, kinds) or wrong_flag or endless:
+        raise InputError(f"{what} must be {form or 'finite'}; {value!r} came")
 
 
 def to_json(net: Architecture) -> str:

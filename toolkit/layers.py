@@ -8,6 +8,7 @@ Shapes leave the batch out: (height, width, channels), (tokens, channels) or (fe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -610,6 +611,10 @@ class Scaled(Layer):
 
     keeps_input: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0:
+            raise InputError(f"{self.label}: epsilon must be above 0; {self.epsilon!r} came; 0.001 is usual")
+
     def trainable_params(self, shape: Shape) -> int:
         return (int(self.center) + int(self.scale)) * shape[-1]
 
@@ -650,6 +655,7 @@ class GroupNormalization(Scaled):
     groups: int = field(default=32, kw_only=True)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_whole(f"{self.label}: groups", self.groups)
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -680,6 +686,8 @@ class LocalResponseNormalization(Layer):
 
     def __post_init__(self) -> None:
         require_whole(f"{self.label}: depth_radius", self.depth_radius, least=0)
+        if not self.bias > 0:
+            raise InputError(f"{self.label}: bias must be above 0; {self.bias!r} came; 2.0 and 1.0 are usual")
 
     @property
     def keeps_output(self) -> bool:
@@ -807,6 +815,12 @@ class Rescaling(Layer):
     offset: float | tuple[float, ...] = 0.0
 
     buffer: ClassVar[Buffer] = "in_place"
+
+    def __post_init__(self) -> None:
+        for what, value in (("scale", self.scale), ("offset", self.offset)):
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+                raise InputError(f"{self.label}: {what} must be a number, or one for each channel; {value!r} came")
 
 
 @dataclass(frozen=True)
