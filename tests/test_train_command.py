@@ -76,8 +76,10 @@ def test_what_cannot_run_is_told_before_anything_is_made() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal as a POSIX terminal does")
 def test_ctrl_c_stops_and_keeps(tmp_path: Path) -> None:
+    # Whoever starts the tests in the background has Ctrl-C ignored, and children inherit that.
     code = (
-        "import sys; from toolkit.training import TrainConfig; from toolkit.train_command import train_command;"
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from toolkit.training import TrainConfig; from toolkit.train_command import train_command;"
         "sys.exit(train_command(TrainConfig(channels=2, epochs=10**6, train_limit=100), as_json=True))"
     )
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
@@ -86,7 +88,10 @@ def test_ctrl_c_stops_and_keeps(tmp_path: Path) -> None:
         process.stderr.readline()  # the first epoch is done
         os.killpg(process.pid, signal.SIGINT)
         begun = time.monotonic()
-        out, err = process.communicate(timeout=20)
+        try:
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == INTERRUPTED, err
     assert time.monotonic() - begun < 5
     told = json.loads(out)
