@@ -8,13 +8,15 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from toolkit import train_command as module
 from toolkit.errors import InputError
 from toolkit.layers import Architecture, Dense, Flatten
 from toolkit.train_command import INTERRUPTED, train_command
-from toolkit.training import TrainConfig, TrainResult
+from toolkit.training import EpochEnd, TrainConfig, TrainResult
 
 ROOT = Path(__file__).parent.parent
 TINY = TrainConfig(channels=2, epochs=1, train_limit=100)
@@ -98,3 +100,26 @@ def test_ctrl_c_stops_and_keeps(tmp_path: Path) -> None:
     assert told["stopped"]
     assert told["epochs_done"] >= 1
     assert TrainResult.load(tmp_path / told["folder"]).epochs_done == told["epochs_done"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="raises a signal as a POSIX terminal does")
+def test_ctrl_c_while_something_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The signal comes at the worst moment: in the middle of our own code, not while we wait."""
+    drawn = module._draw
+
+    def interrupted(progress: Any, run: Any, event: Any) -> None:
+        if isinstance(event, EpochEnd) and event.epoch == 1:
+            signal.raise_signal(signal.SIGINT)
+        drawn(progress, run, event)
+
+    monkeypatch.setattr(module, "_draw", interrupted)
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status = train_command(TrainConfig(channels=2, epochs=10**6, train_limit=100), folder=tmp_path, as_json=True)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, inherited)
+    assert status == INTERRUPTED
+    assert json.loads(capsys.readouterr().out)["stopped"]

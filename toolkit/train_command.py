@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
+import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -101,28 +104,46 @@ def _follow(runs: Sequence[_Run], console: Console) -> bool:
         finally:
             said.put((run, None))
 
-    with _progress(console) as progress, ThreadPoolExecutor(system.cpu_count()) as pool:
+    with _ctrl_c(stop), _progress(console) as progress, ThreadPoolExecutor(system.cpu_count()) as pool:
         for run in runs:
             run.bar = progress.add_task(_name(run.config), total=None, said="starting")
         for run in runs:
             pool.submit(pursue, run)
-        _listen(said, len(runs), stop, progress)
+        try:
+            _listen(said, len(runs), progress)
+        except BaseException:
+            stop.set()  # else the pool would wait for trainings that nobody follows any more
+            raise
     return stop.is_set()
 
 
-def _listen(
-    said: queue.SimpleQueue[tuple[_Run, Event | None]], running: int, stop: threading.Event, progress: Progress
-) -> None:
-    """Draw what is said until all are done. The first Ctrl-C asks them to stop; they still have something to say."""
+@contextlib.contextmanager
+def _ctrl_c(stop: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C sets `stop`, wherever the main thread is at that moment; the second one interrupts it.
+
+    Where Ctrl-C is ignored, as in a job in the background of a shell, it stays so.
+    """
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN
+    before = signal.signal(signal.SIGINT, heard) if ours else None
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
+
+
+def _listen(said: queue.SimpleQueue[tuple[_Run, Event | None]], running: int, progress: Progress) -> None:
+    """Draw what is said until all are done; those that were asked to stop still have something to say."""
     while running:
         try:
             run, event = said.get(timeout=0.2)  # without a timeout, Windows does not hear Ctrl-C
         except queue.Empty:
-            continue
-        except KeyboardInterrupt:
-            if stop.is_set():
-                raise
-            stop.set()
             continue
         if event is None:
             running -= 1
