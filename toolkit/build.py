@@ -11,7 +11,7 @@ import keras
 
 from toolkit import keras_layers
 from toolkit.arithmetic import InputError
-from toolkit.costs import Network, Row, Rows, rows_of
+from toolkit.costs import Network, Row, Rows, results, rows_of
 from toolkit.keras_files import Config, rows_from_config
 from toolkit.layers import InputLayer, Layer, Merge, MultiHeadAttention, Other, Pooling2D, Shape
 
@@ -32,10 +32,8 @@ def build(net: Network, *, seed: int | None = None, allocate: bool = True, name:
     tensors: list[Any] = []
     for row in rows:
         tensors.append(_apply(row, [tensors[index] for index in row.reads]))
-    read = {index for row in rows for index in row.reads}
     entries = [tensor for tensor, row in zip(tensors, rows, strict=True) if isinstance(row.layer, InputLayer)]
-    results = [tensor for index, tensor in enumerate(tensors) if index not in read]
-    return keras.Model(_one_or_all(entries), _one_or_all(results), name=name)
+    return keras.Model(_one_or_all(entries), _one_or_all([tensors[index] for index in results(rows)]), name=name)
 
 
 def without_weights(make: Callable[[], Built]) -> Built:

@@ -169,6 +169,17 @@ def rows_of(net: Network) -> Rows:
     return rows
 
 
+def results(rows: Sequence[Row]) -> list[int]:
+    """The numbers of the rows that no other row reads: what the network gives.
+
+    >>> from toolkit.layers import Dense
+    >>> results(trace(Architecture("two", (4,), (Dense(3), Dense(2)))))
+    [2]
+    """
+    read = {index for row in rows for index in row.reads}
+    return [index for index in range(len(rows)) if index not in read]
+
+
 # Memory.
 
 
@@ -229,12 +240,11 @@ def _overwritten(row: Row, rows: Sequence[Row], buffers: Sequence[int], reads_le
 def _last_uses(rows: Sequence[Row], buffers: Sequence[int]) -> dict[int, int]:
     """For each buffer the last row that needs it; what nobody reads is a result and stays."""
     ends = {buffer: index for index, buffer in enumerate(buffers)}
-    read = {index for row in rows for index in row.reads}
     for index, row in enumerate(rows):
         for source in row.reads:
             ends[buffers[source]] = max(ends[buffers[source]], index)
-        if index not in read:
-            ends[buffers[index]] = len(rows) - 1
+    for index in results(rows):
+        ends[buffers[index]] = len(rows) - 1
     return ends
 
 

@@ -77,11 +77,6 @@ def _listed(value: Any) -> Any:
     return [_listed(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _tupled(value: Any) -> Any:
-    """The lists of JSON as tuples."""
-    return tuple(_tupled(item) for item in value) if isinstance(value, (list, tuple)) else value
-
-
 def from_dict(data: Any) -> Architecture:
     """The architecture that `to_dict` described; raises InputError for anything else.
 
@@ -91,7 +86,9 @@ def from_dict(data: Any) -> Architecture:
     if not isinstance(data, dict) or not {"name", "input_shape", "layers"} <= data.keys():
         raise InputError("a network is described by its name, input_shape and layers; one of these is missing")
     layers_left = [MOST_LAYERS]
-    return Architecture(str(data["name"])[:100], _tupled(data["input_shape"]), _path(data["layers"], layers_left, 0))
+    return Architecture(
+        str(data["name"])[:100], layers.tupled(data["input_shape"]), _path(data["layers"], layers_left, 0)
+    )
 
 
 def _path(data: Any, layers_left: list[int], depth: int) -> Path:
@@ -135,7 +132,7 @@ def make_layer(kind: Any, arguments: Mapping[str, Any]) -> Layer:
     for name, value in arguments.items():
         _require_kind(f"{kind}: {name}", str(known[name].type), value)
     try:
-        return LAYER_TYPES[kind](**{key: _tupled(value) for key, value in arguments.items()})
+        return LAYER_TYPES[kind](**{key: layers.tupled(value) for key, value in arguments.items()})
     except InputError:
         raise
     except (TypeError, ValueError, AttributeError) as error:

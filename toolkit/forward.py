@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from toolkit import arithmetic, layers
+from toolkit import arithmetic, costs, layers
 from toolkit.arithmetic import InputError
 from toolkit.layers import Layer, Pair, Shape
 
@@ -823,10 +823,9 @@ def forward(rows: Sequence[Row], weights: Weights, images: npt.ArrayLike) -> Arr
     >>> forward(rows, {"dense": [np.ones((2, 1))]}, [[1, 2], [3, 4]]).tolist()
     [[3.0], [7.0]]
     """
-    read = {index for row in rows for index in row.reads}
-    results_of = [row.name for index, row in enumerate(rows) if index not in read]
-    if len(results_of) > 1:
-        raise InputError(f"the network has {len(results_of)} outputs, {', '.join(results_of)}; use `activations`")
+    outputs = [rows[index].name for index in costs.results(rows)]
+    if len(outputs) > 1:
+        raise InputError(f"the network has {len(outputs)} outputs, {', '.join(outputs)}; use `activations`")
     named, images = check_weights(rows, weights), check_images(rows, images)
     results = []
     for part in _parts(rows, images):

@@ -318,7 +318,7 @@ def layer_from_config(kind: str, config: Config, shapes: Sequence[Shape]) -> Lay
     >>> layer_from_config("Dense", {"units": 10, "activation": "softmax"}, [(64,)])
     Dense(name='', activation='softmax', use_bias=True, units=10)
     """
-    if any(_tupled(config[key]) not in meant for key, meant in _MEANT.items() if key in config):
+    if any(layers.tupled(config[key]) not in meant for key, meant in _MEANT.items() if key in config):
         return None
     if kind in _MERGES and len(shapes) > 1:
         return Merge(_MERGES[kind]) if len({len(shape) for shape in shapes}) == 1 else None
@@ -342,9 +342,9 @@ def _arguments(kind: type[Layer], config: Config) -> Iterator[tuple[str, Any]]:
     for field in fields(kind):
         if field.name == "name" or config.get(field.name) is None:
             continue
-        value = _activation(config) if field.name == "activation" else _tupled(config[field.name])
+        value = _activation(config) if field.name == "activation" else layers.tupled(config[field.name])
         value = value if field.name == "target_shape" else _shortest(value)
-        if (field.name, value) not in ((key, _shortest(_tupled(config.get(other)))) for key, other in _FOLLOWS):
+        if (field.name, value) not in ((key, _shortest(layers.tupled(config.get(other)))) for key, other in _FOLLOWS):
             yield field.name, value
 
 
@@ -359,11 +359,6 @@ def _shortest(value: Any) -> Any:
     shorter = tuple(_shortest(item) for item in value)
     alike = len(shorter) == 2 and shorter[0] == shorter[1] and not isinstance(shorter[0], tuple)
     return shorter[0] if alike else shorter
-
-
-def _tupled(value: Any) -> Any:
-    """Lists, as JSON has them, as tuples."""
-    return tuple(_tupled(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def _without_product(kind: str, config: Config, shapes: Sequence[Shape]) -> Other | None:

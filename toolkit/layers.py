@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from toolkit import arithmetic
 from toolkit.arithmetic import PADDINGS, InputError, require_choice, require_whole
@@ -39,6 +39,15 @@ def pair(what: str, value: Size, least: int = 1) -> Pair:
     if len(both) != 2:
         raise InputError(f"{what} must be one whole number or two (height, width); {value!r} came")
     return require_whole(what, both[0], least), require_whole(what, both[1], least)
+
+
+def tupled(value: Any) -> Any:
+    """Lists, as JSON has them, as the tuples that frozen data needs; all the way down.
+
+    >>> tupled([[0, 1], [2, 3]])
+    ((0, 1), (2, 3))
+    """
+    return tuple(tupled(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def require_sizes(what: str, shape: Shape) -> Shape:
