@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.app_server import Server, serving
-from toolkit.architectures import small_cnn
+from toolkit.architectures import resnet50, small_cnn
+from toolkit.batches import plan_batches
 from toolkit.costs import costs
 
 if TYPE_CHECKING:
@@ -168,6 +169,54 @@ def test_a_file_that_is_no_model_gets_a_sentence(visit: Callable[..., Visit], tm
     page.locator("#price-problem .message", has_text="is not a .keras model").wait_for(timeout=SOON)
 
 
+def test_measure_what_was_predicted(visit: Callable[..., Visit], server: Server) -> None:
+    here = visit()
+    page = here.page
+    here.choose("Network", "ResNet-50")
+    page.get_by_label("Batch", exact=True).fill("100000")
+    page.get_by_text("100000 images").first.wait_for(timeout=SOON)
+    page.locator("#measure").click()
+    page.locator("#measured .message", has_text="a measurement may have").wait_for(timeout=SOON)
+    here.choose("Network", "Small CNN")
+    page.get_by_label("Batch", exact=True).fill("16")
+    page.locator("#totals", has_text="batch 16").wait_for(timeout=SOON)
+    page.locator("#measure").click()
+    page.locator("#measured", has_text="a new process imports Keras").wait_for(timeout=SOON)
+    page.get_by_label("Batch", exact=True).fill("17")
+    page.get_by_text("17 images").first.wait_for(timeout=SOON)  # the page goes on meanwhile
+    found = page.locator("#measured figure")
+    found.wait_for(timeout=LONG)
+    assert "one training step of small_cnn, batch 16, float32, adam" in found.inner_text()
+    ratio = float(found.locator(".figure").last.inner_text())
+    assert 0.2 < ratio < 3
+    if (maps := Path(f"/proc/{server.pid}/maps")).exists():
+        assert "tensorflow" not in maps.read_text()
+    assert list(server.log.parent.glob("cnn-toolkit-jobs-*/measurement-*")) == []
+    assert page.evaluate(PALE_TEXTS) == []
+
+
+def test_plan_a_batch(visit: Callable[..., Visit]) -> None:
+    here = visit()
+    page = here.page
+    here.tab("Batch planner")
+    chosen = page.locator("#plan rect.chosen")
+    chosen.wait_for(state="attached", timeout=SOON)
+    page.get_by_label("Memory limit in GiB").fill("4")
+    plan = plan_batches(resnet50(), 300, 4 * 2**30)
+    line = f"{plan.batch_size} × {plan.accumulation_steps} = {plan.effective_batch}"
+    page.locator("#plan .run.real", has_text=line).wait_for(timeout=SOON)
+    page.locator("#plan .level.limit").wait_for(state="attached", timeout=SOON)
+    assert plan.why in page.locator("#plan .summary").inner_text()
+    assert "times the limit" in page.locator("#plan .run.naive").inner_text()
+    page.get_by_label("Memory limit in GiB").fill("0.1")
+    page.locator("#plan-problem .message", has_text="give a limit of").wait_for(timeout=SOON)
+    page.get_by_label("Memory limit in GiB").fill("4")
+    page.locator("#plan-problem .message").wait_for(state="detached", timeout=SOON)
+    here.choose("Network to train", "Small CNN")
+    page.locator("#plan .run.real", has_text="no accumulation").wait_for(timeout=SOON)
+    assert page.get_by_label("Image size").input_value() == "28x28x1"
+
+
 def test_train_two_models_stop_one_and_ask_them(visit: Callable[..., Visit]) -> None:
     here = visit()
     page = here.page
@@ -195,6 +244,7 @@ def test_train_two_models_stop_one_and_ask_them(visit: Callable[..., Visit]) -> 
     page.locator("#stop-b").click()
     page.locator(".run.b", has_text="stopped by you").wait_for(timeout=SOON)
     page.locator("#results table").first.wait_for(timeout=LONG)
+    assert re.search(r"Predicted / peak\s+[0-2]\.\d\d\s+[0-2]\.\d\d", page.locator("#results").inner_text())
     assert re.search(r"Epochs\s+25 of 25\s+\d+ of 30", page.locator("#results").inner_text())
     assert page.evaluate(PALE_TEXTS) == []
     with page.expect_download() as download:
@@ -258,8 +308,10 @@ def draw(page: "Page", corners: list[tuple[int, int]]) -> None:
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_cut_off_or_too_pale(visit: Callable[..., Visit], dark: bool, width: int) -> None:
     here = visit(width=width, dark=dark)
-    for tab in ("Calculator", "Train two", "Predict"):
+    for tab in ("Calculator", "Batch planner", "Train two", "Predict"):
         here.tab(tab)
+        if tab == "Batch planner":
+            here.page.locator("#plan rect.chosen").wait_for(state="attached", timeout=SOON)
         here.page.wait_for_timeout(300)
         assert here.page.evaluate("document.documentElement.scrollWidth") <= width
         assert here.page.evaluate(PALE_TEXTS) == [], tab

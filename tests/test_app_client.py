@@ -14,7 +14,8 @@ from gradio_client import Client, handle_file  # type: ignore[import-untyped]
 from gradio_client.exceptions import AppError  # type: ignore[import-untyped]
 
 from tests.app_server import Server, serving
-from toolkit.architectures import lenet5
+from toolkit.architectures import lenet5, resnet50
+from toolkit.batches import plan_batches
 from toolkit.costs import costs
 from toolkit.export import to_dict
 
@@ -75,7 +76,7 @@ def empty_zip(tmp_path: Path) -> Path:
 
 def test_the_public_endpoints_are_those_that_are_tested_here(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    tested = {"/cost", "/cost_of_layers", "/cost_of_file", "/train", "/job", "/stop", "/predict"}
+    tested = {"/cost", "/cost_of_layers", "/cost_of_file", "/plan", "/train", "/job", "/stop", "/predict"}
     assert set(endpoints) == tested
 
 
@@ -86,6 +87,44 @@ def test_cost(client: Client) -> None:
     large = ask(client, "resnet50", "448x448x3", 2, "float16", "sgd", api_name="/cost")
     assert (large["input_shape"], large["batch"]) == ([448, 448, 3], 2)
     assert large["weights_bytes"] == price["weights_bytes"] // 2
+
+
+def test_cost_tells_the_predicted_peaks(client: Client) -> None:
+    predicted = ask(client, "resnet50", "", 8, "float16", api_name="/cost")["predicted"]
+    assert {each["dtype_policy"] for each in predicted.values()} == {"mixed_float16"}
+    assert predicted["training"]["peak_bytes"] > predicted["inference"]["peak_bytes"] > 0
+    assert "predicted" not in ask(client, "resnet50", "", 8, "int8", api_name="/cost")
+
+
+def test_plan(client: Client) -> None:
+    plan = ask(client, "resnet50", "", 300, 8, api_name="/plan")
+    expected = plan_batches(resnet50(), 300, 8 * 2**30)
+    assert {name: plan[name] for name in expected.to_dict()} == expected.to_dict()
+    assert plan["naive"]["batch_size"] > 100 * plan["batch_size"]
+    assert plan["naive"]["predicted_bytes"] > plan["limit_bytes"] >= plan["predicted_bytes"]
+    here = ask(client, "small_cnn", api_name="/plan")
+    assert 0 < here["limit_bytes"] <= here["machine"]["total_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("no such network",), "there is no network"),
+        (("resnet50", "large"), "written like 224x224x3"),
+        (("resnet50", "", 0), "must be at least 1"),
+        (("resnet50", "", "many"), "the wish must be a whole number"),
+        (("resnet50", "", 1e300), "the wish must be a whole number"),
+        (("resnet50", "", 300, -1), "the memory limit must be a number of GiB"),
+        (("resnet50", "", 300, "nan"), "the memory limit must be a number of GiB"),
+        (("resnet50", "", 300, 1e99), "the memory limit must be a number of GiB"),
+        (("vgg16", "", 300, 0.5), "give a limit of"),
+        (("resnet50", "", 300, 8, "float8"), "dtype_policy must be one of"),
+        (("resnet50", "", 300, 8, "float32", "magic"), "optimizer must be one of"),
+        ((["resnet50"], {}, [], {}), "written like 224x224x3"),
+    ],
+)
+def test_plan_refuses_in_words(client: Client, arguments: tuple[Any, ...], words: str) -> None:
+    assert words in refusal(client, *arguments, api_name="/plan")
 
 
 def test_cost_of_layers(client: Client) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from toolkit.__main__ import main, train
-from toolkit.architectures import ARCHITECTURES
+from toolkit.architectures import ARCHITECTURES, resnet50
 from toolkit.arithmetic import InputError
-from toolkit.show import parse_shape
+from toolkit.batches import plan_batches
+from toolkit.show import parse_shape, readable_bytes
 from toolkit.training import TrainConfig
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +51,38 @@ def test_every_form_of_cost(
     assert "block5_conv3" in out
 
 
+def test_cost_tells_the_predicted_peaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = typed("cost lenet5 --batch 32 --json", monkeypatch, capsys)
+    predicted = json.loads(out)["predicted"]
+    assert sum(predicted["training"]["parts"].values()) == predicted["training"]["peak_bytes"]
+    _, out, _ = typed("cost lenet5 --batch 32", monkeypatch, capsys)
+    assert f"training peak  {readable_bytes(predicted['training']['peak_bytes'])} predicted (batch 32" in out
+    _, out, _ = typed("cost lenet5 --dtype int8", monkeypatch, capsys)
+    assert "predicted" not in out
+
+
+def test_plan_as_json_is_the_planner_s(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "plan resnet50 --wanted 300 --limit 4GiB --share 0.8 --any-integer --optimizer sgd --json"
+    status, out, err = typed(command, monkeypatch, capsys)
+    plan = plan_batches(resnet50(), 300, 2**32, share=0.8, power_of_two=False, optimizer="sgd")
+    data = json.loads(out)
+    assert (status, err) == (0, "")
+    assert {name: data[name] for name in plan.to_dict()} == plan.to_dict()
+    assert data["naive"]["batch_size"] > 100 * plan.batch_size
+
+
+def test_plan_for_people(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "plan resnet50 --wanted 300 --limit 8GB --input 224x224x3 --train-size 9000 --test-size 1000"
+    status, out, _ = typed(command, monkeypatch, capsys)
+    plan = plan_batches(resnet50(), 300, 8 * 10**9, train_size=9000, test_size=1000)
+    assert status == 0
+    steps = f"batch {plan.batch_size} × {plan.accumulation_steps} accumulation steps = {plan.effective_batch}"
+    assert out.startswith(f"resnet50, input 224 × 224 × 3: {steps}, for a wish of 300\n\n{plan.why}\n")
+    for words in ("activations", "the naive answer", "times the limit", "limit 8.00 GB; this machine has"):
+        assert words in out
+    assert max(len(line) for line in out.splitlines() if line != plan.why) <= 120
+
+
 def test_networks_lists_all(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = typed("networks", monkeypatch, capsys)
     assert [line.split()[0] for line in out.splitlines()] == list(ARCHITECTURES)
@@ -82,6 +115,27 @@ def test_networks_lists_all(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("train --dataset nothing", "'nothing' is neither a dataset"),
         ("train --architecture vgg16", "vgg16"),
         ("train --channels 8 --compare 8", "--compare needs other channels"),
+        ("plan resnet5", "the nearest is 'resnet50'"),
+        ("plan resnet50 --wanted 0", "must be at least 1; 0 came"),
+        ("plan resnet50 --wanted many", "Invalid value for '--wanted'"),
+        ("plan resnet50 --limit much", "memory is written like 4GiB (2^30 bytes each) or 800MB (10^6 each); 'much'"),
+        ("plan resnet50 --limit -4GiB", "memory is written like 4GiB"),
+        ("plan vgg16 --limit 500MB", "give a limit of"),
+        ("plan resnet50 --share 0", "share must be a number above 0 and up to 1; 0.0 came"),
+        ("plan resnet50 --share nan", "share must be a number above 0"),
+        ("plan resnet50 --input 8x8", "image"),
+        ("plan resnet50 --optimizer magic", "optimizer must be one of"),
+        ("plan resnet50 --dtype-policy int8", "dtype_policy must be one of"),
+        ("plan resnet50 --execution magic", "execution must be one of"),
+        ("plan resnet50 --train-size 0", "train_size must be at least 1; 0 came"),
+        ("plan nothing.keras", "there is no file 'nothing.keras'"),
+        ("measure resnet5", "the nearest is 'resnet50'"),
+        ("measure lenet5 --batch 0", "must be at least 1; 0 came"),
+        ("measure lenet5 --execution magic", "execution must be one of"),
+        ("measure lenet5 --limit much", "memory is written like 4GiB"),
+        ("measure lenet5 --accumulation-steps 0", "accumulation_steps must be at least 1; 0 came"),
+        ("train --accumulation-steps 0", "accumulation_steps must be at least 1; 0 came"),
+        ("train --effective-batch 0", "effective_batch must be at least 1; 0 came"),
         ("bench nothing", "there is no benchmark 'nothing'"),
     ],
 )

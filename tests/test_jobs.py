@@ -1,6 +1,7 @@
 """The registry of trainings, with a clock that stands still and workers that say what the test tells them."""
 
 import os
+import re
 import threading
 import time
 import zipfile
@@ -13,11 +14,13 @@ import pytest
 
 from toolkit.architectures import small_cnn
 from toolkit.costs import costs
+from toolkit.datasets import DATASETS
 from toolkit.errors import InputError
 from toolkit.jobs import (
     CURVE_POINTS,
     FILES,
     FOLDER_PREFIX,
+    FORKED_BYTES,
     VISITORS,
     Jobs,
     JobView,
@@ -25,12 +28,27 @@ from toolkit.jobs import (
     RunView,
     advance,
     bundle,
+    check_size,
     forecast,
     own_folder,
     seconds_left,
     training_curve,
 )
-from toolkit.training import Done, EpochEnd, Event, Failed, Memory, Started, Step, TrainConfig, TrainResult
+from toolkit.processes import can_fork
+from toolkit.runtimes import predict_memory
+from toolkit.system import default_execution
+from toolkit.training import (
+    Done,
+    EpochEnd,
+    Event,
+    Failed,
+    Memory,
+    Started,
+    Step,
+    TrainConfig,
+    TrainResult,
+    network_of,
+)
 
 STARTED = Started(10, steps_per_epoch=2, epochs=1, train_images=9, validation_images=1, test_images=4)
 A, B = TrainConfig(channels=2), TrainConfig(channels=4)
@@ -92,7 +110,9 @@ class House:
     def __init__(self, folder: Path, limits: Limits) -> None:
         self.now = 0.0
         self.workers: dict[Path, FakeWorker] = {}
-        self.jobs = Jobs(limits, folder, start=self.start, clock=lambda: self.now, watchman=False)
+        self.jobs = Jobs(
+            limits, folder, start=self.start, clock=lambda: self.now, memory=lambda: 10**11, watchman=False
+        )
 
     def start(self, config: TrainConfig, folder: Path) -> FakeWorker:
         self.workers[folder] = FakeWorker(folder)
@@ -325,9 +345,46 @@ def test_sizes_are_refused_before_anything_runs(tmp_path: Path) -> None:
     house.jobs.close()
     small = Limits(run_memory_bytes=10**4)
     house = House(tmp_path / "jobs", small)
-    with pytest.raises(InputError, match="smaller batch"):
+    with pytest.raises(InputError, match="not even a batch of 1 would fit"):
         house.submit("anna")
     house.jobs.close()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(optimizer: str) -> None:
+    large = TrainConfig(dataset="cifar10", architecture="resnet18", batch_size=512, optimizer=optimizer)
+    limit = forecast(large).process_bytes - 1
+    with pytest.raises(InputError, match="would fit") as refused:
+        check_size(large, Limits(run_macs=10**18), limit)
+    found = re.search(r"a batch of (\d+) with (\d+) accumulation steps", str(refused.value))
+    assert found is not None
+    batch, steps = map(int, found.groups())
+    assert batch * steps >= 512
+    smaller = replace(large, batch_size=batch, accumulation_steps=steps)
+    assert check_size(smaller, Limits(run_macs=10**18), limit).process_bytes <= limit
+    server = Limits(run_macs=10**18, run_memory_bytes=limit)
+    with pytest.raises(InputError, match="would fit"):
+        check_size(large, server, 2 * limit)
+
+
+def test_models_that_fit_alone_but_not_together_are_refused(tmp_path: Path) -> None:
+    free = forecast(A).process_bytes + forecast(B).process_bytes - 1
+    jobs = Jobs(Limits(), tmp_path / "jobs", start=lambda config, folder: finished(folder), memory=lambda: free)
+    with pytest.raises(InputError, match="memory together and"):
+        jobs.submit((A, B), "anna")
+    assert jobs.knows(jobs.submit((A,), "anna"))
+    jobs.close()
+
+
+def test_a_forecast_counts_framework_step_and_images() -> None:
+    ahead = forecast(TrainConfig(dataset="mnist", batch_size=64, accumulation_steps=2))
+    assert ahead.data_bytes == (60_000 + 10_000 + 54_000) * 28 * 28
+    estimate = predict_memory(
+        network_of(TrainConfig(), DATASETS["mnist"]), 64, execution=default_execution(), accumulation_steps=2
+    )
+    assert ahead.estimate == estimate
+    assert ahead.process_bytes == ahead.framework_bytes + estimate.peak_bytes + ahead.data_bytes
+    assert ahead.framework_bytes == (FORKED_BYTES if can_fork() else estimate.framework_bytes)
 
 
 def test_one_training_for_each_visitor_and_a_line_that_ends(house: House) -> None:

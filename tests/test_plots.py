@@ -76,6 +76,12 @@ FIGURES: dict[str, Callable[[Style], Figure]] = {
     "no predictions": lambda style: plots.plot_predictions(PIXELS[:0], SHARES[:0], style=style),
     "layer costs": lambda style: plots.plot_layer_costs(googlenet(), style=style),
     "memory": lambda style: plots.plot_memory_parts(memory_parts(lenet5()), style=style),
+    "predicted memory": lambda style: plots.plot_memory_predictions(
+        [90_000_000, 800_000_000, 4_000_000_000],
+        {"by arithmetic": [95_000_000, 700_000_000, 4_100_000_000], "input alone": [200_000, 11_000_000, 9_000_000]},
+        style=style,
+    ),
+    "no predicted memory": lambda style: plots.plot_memory_predictions([], {"by arithmetic": []}, style=style),
 }
 
 
@@ -259,6 +265,17 @@ def test_layer_costs_sum_to_the_network() -> None:
     assert "loss3_classifier 1,025,000" in alt_text(figure)
 
 
+def test_predicted_memory_is_told_in_words_and_drawn_where_it_belongs() -> None:
+    figure = plots.plot_memory_predictions([100, 200, 400], {"ours": [95, 210, 480], "naive": [1, 2, 4]}, "Peaks")
+    assert alt_text(figure) == (
+        "Peaks: 3 steps. ours: 2 of 3 within 10%, from 0.95 to 1.2 times the measurement. "
+        "naive: 0 of 3 within 10%, from 0.01 to 0.01 times the measurement."
+    )
+    marked = [line for line in figure.axes[0].get_lines() if line.get_linestyle() == "None"]
+    assert [list(np.asarray(line.get_xdata())) for line in marked] == [[100, 200, 400]] * 2
+    assert [list(np.asarray(line.get_ydata())) for line in marked] == [[95, 210, 480], [1, 2, 4]]
+
+
 # Confusion matrices.
 
 
@@ -356,6 +373,8 @@ def test_only_the_first_of_many_images_are_drawn() -> None:
         (lambda: plots.plot_layer_costs(lenet5(), batch=0), "batch"),
         (lambda: plots.plot_layer_costs(lenet5(), dtype="float3"), "float3"),
         (lambda: plots.plot_memory_parts({}), "bytes of 0 or more"),
+        (lambda: plots.plot_memory_predictions([1], {"A": []}), "1 measurements need 1 predictions; 'A' has 0"),
+        (lambda: plots.plot_memory_predictions([1], {"A": [0]}), "above 0"),
         (lambda: plots.plot_predictions(PIXELS[0], SHARES), r"shape \(8, 8\) came"),
         (lambda: plots.plot_predictions(PIXELS, SHARES[:2]), r"shape \(2, 3\) came"),
         (lambda: plots.plot_predictions(PIXELS, SHARES * 9), "softmax"),

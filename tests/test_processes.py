@@ -15,8 +15,7 @@ import pytest
 
 from tests.fake_tasks import Task
 from toolkit import processes
-from toolkit.errors import InputError
-from toolkit.processes import Ending, ForkServer, Launcher, Worker, backend, spawn, start_worker
+from toolkit.processes import Ending, ForkServer, Launcher, Worker, spawn, start_worker
 
 ROOT = Path(__file__).parent.parent
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the fork server runs on Linux")
@@ -327,29 +326,8 @@ def test_ending_tells_its_folder(tmp_path: Path, launch: Launcher) -> None:
     assert ending == Ending(tmp_path / "there", 3, stopped=False, killed=False, log="")
 
 
-class TestBackend:
-    def test_the_environment_decides(self, tmp_path: Path) -> None:
-        (tmp_path / "keras.json").write_text('{"backend": "torch"}')
-        assert backend({"KERAS_BACKEND": "jax", "KERAS_HOME": str(tmp_path)}) == "jax"
-
-    def test_then_the_users_settings(self, tmp_path: Path) -> None:
-        (tmp_path / "keras.json").write_text('{"backend": "torch"}')
-        assert backend({"KERAS_HOME": str(tmp_path)}) == "torch"
-
-    @pytest.mark.parametrize("text", [None, "", "[]", "{", "{}"])
-    def test_then_what_is_installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
-        if text is not None:
-            (tmp_path / "keras.json").write_text(text)
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "jax")
-        assert backend({"KERAS_HOME": str(tmp_path)}) == "jax"
-
-    def test_nothing_installed_is_a_sentence(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-        with pytest.raises(InputError, match="none is installed"):
-            backend({"KERAS_HOME": str(tmp_path)})
-
-    def test_only_tensorflow_is_forked(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("KERAS_BACKEND", "jax")
-        assert processes.launcher() is spawn
-        monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-        assert isinstance(processes.launcher(), ForkServer) == (sys.platform == "linux")
+def test_only_tensorflow_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert processes.launcher() is spawn
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    assert isinstance(processes.launcher(), ForkServer) == (sys.platform == "linux")

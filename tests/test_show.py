@@ -8,7 +8,18 @@ from toolkit.architectures import ARCHITECTURES, architecture, three_layers
 from toolkit.arithmetic import InputError
 from toolkit.costs import costs, trace
 from toolkit.layers import Architecture, Branches, Conv2D
-from toolkit.show import diagram, markdown, readable_bytes, readable_count, table, table_cells
+from toolkit.memory_reports import peaks
+from toolkit.show import (
+    diagram,
+    markdown,
+    memory_cells,
+    parse_bytes,
+    readable_bytes,
+    readable_count,
+    table,
+    table_cells,
+    told,
+)
 
 
 def test_the_golden_table() -> None:
@@ -55,6 +66,29 @@ def test_bytes(count: int, text: str) -> None:
     assert readable_bytes(count) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        *(("4GiB", 2**32), (" 4 gib ", 2**32), ("800MB", 800 * 10**6), ("1.5 GB", 1_500_000_000), ("64KiB", 2**16)),
+        *(("12", 12), ("12 B", 12), ("0.5KiB", 512), ("2TB", 2 * 10**12), ("3kB", 3000)),
+    ],
+)
+def test_bytes_as_people_write_them(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "4G", "GiB", "-4GiB", "0GB", "4 GiB free", "nan", "1e9", "9" * 30, "4iB"])
+def test_bytes_that_are_none(text: str) -> None:
+    with pytest.raises(InputError, match="memory is written like 4GiB"):
+        parse_bytes(text)
+
+
+@given(st.integers(1, 999), st.sampled_from(["MB", "MiB"]))
+def test_readable_bytes_are_read_back(count: int, unit: str) -> None:
+    size = count * {"MB": 10**6, "MiB": 2**20}[unit]
+    assert parse_bytes(readable_bytes(size, unit)) == pytest.approx(size, rel=0.005)
+
+
 @given(st.integers(1, 10**15))
 def test_readable_counts_are_within_half_a_percent(count: int) -> None:
     number, _, unit = readable_count(count).partition(" ")
@@ -92,3 +126,28 @@ def test_a_diagram_has_a_dot_for_each_row_and_lanes_that_close(name: str) -> Non
     assert [re.search(r"●[ │]*(\S+)", line)[1] for line in dots] == [row.name for row in rows]  # type: ignore[index]
     assert lines[-1].startswith("● ")
     assert "│" not in lines[-1].split(rows[-1].name)[0]
+
+
+def test_predicted_peaks_stand_below_the_totals_and_in_the_json() -> None:
+    price = costs(architecture("lenet5"), batch=32)
+    estimates = peaks(architecture("lenet5"), 32)
+    assert table(price, *estimates).startswith(table(price))
+    assert [line[:14].strip() for line in table(price, *estimates).splitlines()[-2:]] == [
+        "inference peak",
+        "training peak",
+    ]
+    assert "**training peak**" in markdown(price, *estimates)
+    data = told(price, *estimates)
+    assert {key: data[key] for key in price.to_dict()} == price.to_dict()
+    assert data["predicted"] == {"inference": estimates[0].to_dict(), "training": estimates[1].to_dict()}
+    assert "predicted" not in told(price)
+
+
+def test_where_the_bytes_go_adds_up() -> None:
+    (_, estimate) = peaks(architecture("resnet50"), 8)
+    cells = memory_cells(estimate)
+    assert [line[1] for line in cells[-3:]] == [
+        readable_bytes(size) for size in (estimate.peak_bytes, estimate.framework_bytes, estimate.process_bytes)
+    ]
+    shares = [int(line[2].removesuffix("%")) for line in cells[:-3]]
+    assert abs(sum(shares) - 100) <= len(shares)

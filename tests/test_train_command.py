@@ -66,6 +66,15 @@ def test_a_failed_training_is_a_sentence_and_a_status(capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)["failed"].startswith("this run needs about ")
 
 
+@pytest.mark.tensorflow
+def test_an_accumulated_training_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    config = replace(TINY, batch_size=15, accumulation_steps=3, effective_batch=40)  # 90 images: 40, 40 and 10
+    assert train_command(config, as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["config"]["accumulation_steps"], told["config"]["effective_batch"]) == (3, 40)
+    assert TrainConfig.from_dict(told["config"]) == TrainResult.load(told["folder"]).config == config
+
+
 def test_what_cannot_run_is_told_before_anything_is_made() -> None:
     with pytest.raises(InputError, match="the same came twice"):
         train_command(TINY, compare=[2])

@@ -19,18 +19,21 @@ import keras
 import numpy as np
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from toolkit import export, training
+from toolkit import export, system, training
 from toolkit.costs import trace
 from toolkit.datasets import DATASETS
 from toolkit.errors import InputError
-from toolkit.fitting import Augmented, augment, prepare
+from toolkit.fitting import Accumulated, Augmented, _require_memory, augment, compiled, prepare
 from toolkit.forward import forward, load_weights
 from toolkit.keras_files import read_keras_file
 from toolkit.layers import Architecture, Branches, Conv2D, Dense, Dropout, Flatten, Rescaling
 from toolkit.loading import load_dataset
 from toolkit.processes import Ending, can_fork, start_worker
+from toolkit.runtimes import predict_memory
 from toolkit.training import (
     CURVES,
     NOTHING_LEARNED,
@@ -39,6 +42,7 @@ from toolkit.training import (
     Event,
     Failed,
     Memory,
+    Parts,
     Started,
     Step,
     TrainConfig,
@@ -116,6 +120,19 @@ def result(told: list[Event]) -> TrainResult:
         ({"batch_size": 0}, "batch_size must be at least 1; 0 came"),
         ({"batch_size": 1295}, "a batch of 1295 is larger than the 1294 training images of digits that are used"),
         ({"batch_size": 100, "train_limit": 100}, "a batch of 100 is larger than the 90 training images"),
+        ({"accumulation_steps": 0}, "accumulation_steps must be at least 1; 0 came"),
+        ({"accumulation_steps": "two"}, "accumulation_steps must be a whole number; 'two' came"),
+        (
+            {"accumulation_steps": 22},
+            "22 batches of 64 in one update are more than the 1294 training images of digits that are used; give at "
+            "most 21 accumulation_steps, or more images",
+        ),
+        (
+            {"accumulation_steps": 5, "effective_batch": 321},
+            "5 batches of at most 64 hold 5 to 320 images and an effective_batch of 321 came; give a number between",
+        ),
+        ({"accumulation_steps": 5, "effective_batch": 4}, "hold 5 to 320 images and an effective_batch of 4 came"),
+        ({"effective_batch": 0}, "effective_batch must be at least 1; 0 came"),
         ({"validation_fraction": 0}, "validation_fraction must be a number above 0 and below 1; 0 came"),
         ({"validation_fraction": 1}, "validation_fraction must be a number above 0 and below 1; 1 came"),
         ({"train_limit": 0}, "train_limit must be at least 1; 0 came"),
@@ -142,6 +159,7 @@ def test_a_network_is_a_description() -> None:
 def test_settings_survive_json() -> None:
     own = Architecture("own", (28, 28, 1), (Conv2D(3, 3), Flatten(), Dense(10, activation="softmax")))
     config = TrainConfig(dataset="Fashion-MNIST", network=own, seed=7, train_limit=500, schedule="plateau")
+    config = replace(config, accumulation_steps=3, effective_batch=150)
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert config.dataset == "fashion_mnist"
     assert TrainConfig.from_dict({}) == TrainConfig()
@@ -289,7 +307,9 @@ def test_same_seed_same_curves_and_another_seed_others(result: TrainResult, tmp_
 
 def test_the_scripts_give_the_same_curves_without_the_app(tmp_path: Path) -> None:
     augmented = replace(TINY, augmentation="shift_flip", optimizer="sgd", learning_rate=0.05, schedule="plateau")
-    results = [result_of(config, tmp_path / config.optimizer) for config in (TINY, augmented)]
+    accumulated = replace(TINY, accumulation_steps=3, effective_batch=160)
+    configs = enumerate([TINY, augmented, accumulated, replace(accumulated, augmentation="shift", optimizer="sgd")])
+    results = [result_of(config, tmp_path / str(number)) for number, config in configs]
     code = "import json, runpy; [print(json.dumps(runpy.run_path(path)['history'].history)) for path in {paths}]"
     paths = [str(result.folder / "run.py") for result in results]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -313,6 +333,128 @@ def test_schedules_move_the_learning_rate(told: list[Event], tmp_path: Path) -> 
     falling = rates(train(rough, tmp_path, threads=1))
     assert falling[0] == 5.0
     assert falling[-1] in {5.0 / 2**halvings for halvings in range(1, 6)}
+
+
+# Accumulation.
+
+# Neither batch normalization nor dropout: with these, parts of a batch are not the batch.
+PLAIN = Architecture(
+    "plain",
+    (28, 28, 1),
+    (
+        Conv2D(8, 5, strides=3, activation="relu"),
+        Conv2D(16, 3, strides=2, activation="relu"),
+        Flatten(),
+        Dense(10, activation="softmax"),
+    ),
+)
+# Augmented images come in the same order however they are computed.
+WHOLE = TrainConfig(network=PLAIN, batch_size=300, epochs=4, learning_rate=0.01, augmentation="shift")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """Large batches: 1294 images in four of 300 and one of 94."""
+    return result_of(WHOLE, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "steps"),
+    [(64, 5), pytest.param(43, 7, marks=pytest.mark.tensorflow), pytest.param(3, 100, marks=pytest.mark.tensorflow)],
+)
+def test_accumulated_training_equals_large_batches(
+    whole: TrainResult, tmp_path: Path, batch_size: int, steps: int
+) -> None:
+    """300 as 5 × 60, with a remainder of 94 that 5 does not divide and that is less than 100 parts."""
+    config = replace(WHOLE, batch_size=batch_size, accumulation_steps=steps, effective_batch=300)
+    result = result_of(config, tmp_path)
+    assert result.history["loss"][-1] < 0.8 * result.history["loss"][0]
+    for curve in CURVES:
+        assert result.history[curve] == pytest.approx(whole.history[curve], abs=1e-5)
+    assert result.test_loss == pytest.approx(whole.test_loss, abs=1e-5)
+    large, small = (load_weights(folder / "weights.npz") for folder in (whole.folder, tmp_path))
+    assert all(np.abs(a - b).max() < 1e-5 for name in large for a, b in zip(large[name], small[name], strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_every_update_is_that_of_the_large_batch(optimizer: str, schedule: str) -> None:
+    """After each update the same weights, learned with the same rate, on images that nobody augments."""
+    config = TrainConfig(network=PLAIN, batch_size=64, accumulation_steps=5, epochs=2)
+    config = replace(config, optimizer=optimizer, schedule=schedule, learning_rate=0.01)
+    data = prepare(config)
+    data = replace(data, x_train=data.x_train[:657], y_train=data.y_train[:657])
+    images, labels = data.x_train, data.y_train
+    parts = config.parts(len(images))
+    assert (parts.updates, parts.batches) == (3, 15)  # of 320, 320 and 17 images
+    whole = Augmented(images, labels, 320, "none", config.seed)
+    cut = Accumulated(Augmented(images, labels, 320, "none", config.seed), 5)
+    large = compiled(replace(config, batch_size=320, accumulation_steps=1), network_of(config, DIGITS), data)
+    small = compiled(config, network_of(config, DIGITS), data)
+    for _ in range(config.epochs):
+        for update in range(parts.updates):
+            large.train_on_batch(*whole[update])
+            for number in range(5):
+                x, y, weights = cut[5 * update + number]
+                assert len(x) <= 64
+                small.train_on_batch(x, y, sample_weight=weights)
+            for a, b in zip(large.get_weights(), small.get_weights(), strict=True):
+                assert np.abs(a - b).max() < 1e-5
+        whole.on_epoch_end()
+        cut.on_epoch_end()
+
+
+@settings(max_examples=50)
+@given(images=st.integers(1, 600), effective=st.integers(1, 200), steps=st.integers(1, 60))
+def test_every_image_is_in_one_part_and_weighs_the_same(images: int, effective: int, steps: int) -> None:
+    parts = Parts(images, effective, steps)
+    every = [parts[number] for number in range(parts.batches)]
+    seen = [part.update * effective + part.begin + at for part in every for at in range(part.size)]
+    assert seen == list(range(images))
+    for update in range(parts.updates):
+        own = [part for part in every if part.update == update]
+        size = sum(part.size for part in own)
+        assert len(own) == steps
+        assert max(part.size for part in own) == math.ceil(size / steps)
+        # Keras's loss of a part is a mean over it and its gradient a mean over the parts: each image weighs 1 / size.
+        for part in own:
+            assert part.size == 0 or part.weight / part.size / steps == pytest.approx(1 / size)
+            assert part.size or not part.weight
+
+
+def test_parts_are_steps_and_updates_follow_the_cosine(tmp_path: Path) -> None:
+    config = replace(TINY, accumulation_steps=3, batch_size=40)
+    events = list(train(config, tmp_path, threads=1))
+    started = events[0]
+    assert isinstance(started, Started)
+    assert started.steps_per_epoch == 3 * math.ceil(started.train_images / 120)
+    assert max(event.step for event in events if isinstance(event, Step)) <= started.steps_per_epoch
+    rates = [event.learning_rate for event in events if isinstance(event, EpochEnd)]
+    assert rates == pytest.approx([TINY.learning_rate / 2, 0], abs=1e-6)
+    saved = keras.saving.load_model(tmp_path / "model.keras")
+    assert saved.optimizer.gradient_accumulation_steps == 3
+    assert int(saved.optimizer.iterations) == TINY.epochs * started.steps_per_epoch / 3
+
+
+@pytest.mark.tensorflow
+def test_what_does_not_fit_is_told_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = prepare(WHOLE)
+    net = network_of(WHOLE, DIGITS)
+
+    def needed(batch: int, steps: int) -> int:
+        execution = system.default_execution()
+        estimate = predict_memory(net, batch, optimizer="adam", execution=execution, accumulation_steps=steps)
+        return estimate.peak_bytes + data.x_train.nbytes
+
+    monkeypatch.setattr(system, "available_memory", lambda: needed(300, 1))
+    _require_memory(WHOLE, net, data)
+    monkeypatch.setattr(system, "available_memory", lambda: needed(64, 5))
+    with pytest.raises(InputError, match=r"it would fit with batch_size=64, accumulation_steps=5, effective_batch=300"):
+        _require_memory(WHOLE, net, data)
+    _require_memory(replace(WHOLE, batch_size=64, accumulation_steps=5, effective_batch=300), net, data)
+    monkeypatch.setattr(system, "available_memory", lambda: 10_000)
+    with pytest.raises(InputError, match=r"are free; not even one image at a time would fit; choose "):
+        _require_memory(WHOLE, net, data)
 
 
 def test_a_folder_of_images_trains(tmp_path: Path) -> None:

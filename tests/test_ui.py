@@ -12,16 +12,30 @@ from toolkit.answers import Answer
 from toolkit.architectures import ARCHITECTURES
 from toolkit.costs import Costs, costs, trace
 from toolkit.errors import InputError
-from toolkit.jobs import JobView, RunView, advance
+from toolkit.jobs import JobView, RunView, advance, forecast
 from toolkit.layers import Architecture, Dense
-from toolkit.show import parse_shape
+from toolkit.measurements import MeasuringState, MeasuringView
+from toolkit.memory import Measurement
+from toolkit.show import parse_shape, readable_bytes
 from toolkit.training import Done, EpochEnd, Failed, Started, Step, TrainConfig, TrainResult
-from toolkit.ui import run_views, views
+from toolkit.ui import memory_views, run_views, views
 from toolkit.ui.answer_views import Tile, album, answers
-from toolkit.ui.calculator import OPENED, OWN, Settings, exported, from_query, link, query, table_of, whole
-from toolkit.ui.charts import Curve, line_chart, ticks
+from toolkit.ui.calculator import (
+    FROM_CALCULATOR,
+    OPENED,
+    OWN,
+    Settings,
+    exported,
+    from_query,
+    link,
+    query,
+    table_of,
+    whole,
+)
+from toolkit.ui.charts import Bar, Curve, Level, bar_chart, line_chart, ticks
 from toolkit.ui.drawing import boxes, network_drawing
 from toolkit.ui.markup import Html, join, message, table, tag
+from toolkit.ui.planner import Wish, here
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -165,7 +179,137 @@ def test_a_drawing_has_a_box_for_each_loud_layer_and_follows_the_branches() -> N
     assert {box.lane for box in found} == {0, 1}
 
 
+# Memory.
+
+
+def test_the_calculator_shows_predicted_peaks_where_there_are_some() -> None:
+    chosen = settings("resnet50", "", batch=4)
+    net = chosen.net()
+    inference, training = chosen.peaks(net)
+    text = "".join(parsed(views.totals(chosen.price(net), (inference, training))).itertext())
+    assert f"Peak to predict{readable_bytes(inference.peak_bytes)}" in text
+    assert f"Peak to train{readable_bytes(training.peak_bytes)}" in text
+    assert training.accuracy in text
+    whole_numbers = settings("resnet50", "", dtype="int8")
+    assert whole_numbers.peaks(net) == ()
+    assert "Memory to train" in views.totals(whole_numbers.price(net), ())
+    with pytest.raises(InputError, match="int8 cannot be measured"):
+        whole_numbers.question(True)
+
+
+def test_bars_of_bytes_say_in_words_what_they_draw() -> None:
+    (_, estimate) = settings("resnet50", "").peaks(ARCHITECTURES["resnet50"]())
+    root = parsed(memory_views.estimate_bar(estimate))
+    widths = [float(part.get("style", "").removeprefix("width:").removesuffix("%")) for part in root.iter("i")]
+    assert sum(widths) == pytest.approx(100, abs=0.1)
+    (spoken,) = [part.get("aria-label", "") for part in root.iter("div") if part.get("role") == "img"]
+    assert all(readable_bytes(size) in spoken for size in estimate.parts.values())
+    assert len(list(root.iter("li"))) == len(widths) == sum(size > 0 for size in estimate.parts.values())
+
+
+def measuring(state: MeasuringState, measurement: Measurement | None = None, message: str = "") -> MeasuringView:
+    (_, estimate) = settings("small_cnn", "", batch=8).peaks(ARCHITECTURES["small_cnn"]())
+    return MeasuringView(estimate, state, 2, "built", 3.2, measurement, message)
+
+
+def test_a_measurement_says_how_far_it_is_and_what_came_out() -> None:
+    assert "in line, at place 2" in memory_views.measuring(measuring("waiting"))
+    assert "the first step, 3 s" in memory_views.measuring(measuring("running"))
+    assert EVIL not in memory_views.measuring(measuring("failed", message=EVIL))
+    peak = 4 * measuring("done").estimate.peak_bytes
+    found = Measurement("small_cnn", 8, True, "float32", "adam", "tensorflow", peak, 0, peak, (peak,), 2.0)
+    text = "".join(parsed(memory_views.measuring(measuring("done", found))).itertext())
+    assert f"Measured{readable_bytes(peak)}" in text
+    assert "Predicted / measured0.25" in text
+
+
+def wish(network: str = "resnet50", size: str = "", wanted: object = 300, limit: object = 4, **more: object) -> Wish:
+    values: dict[str, object] = {"policy": "float32", "optimizer": "adam", **more}
+    return Wish(network, size, wanted, limit, **values)  # type: ignore[arg-type]
+
+
+def test_a_plan_has_both_answers_and_a_picture_with_the_limit() -> None:
+    advice = wish().advice()
+    root = parsed(memory_views.advice(advice))
+    text = "".join(root.itertext())
+    plan = advice.plan
+    assert plan.why in text
+    assert f"{plan.batch_size} × {plan.accumulation_steps} = {plan.effective_batch}" in text
+    assert f"{advice.naive_batch:,} images a step" in text
+    verdicts = [bar.get("class", "").split()[1] for bar in root.iter("rect")]
+    assert verdicts.count("chosen") == 1
+    assert verdicts == sorted(verdicts, key=["fits", "chosen", "near", "over"].index)
+    assert len(verdicts) == len(advice.peaks)
+    assert [line.get("class") for line in root.iter("line") if line.get("class")] == ["level limit", "level share"]
+
+
+def test_bars_stay_inside_the_picture() -> None:
+    bars = [Bar(str(number), number**3, "fits") for number in range(1, 9)]
+    root = parsed(bar_chart("Peaks", bars, [Level("limit", 100, "limit")], y_high=130, x_label="images"))
+    for bar in root.iter("rect"):
+        left, top, width, height = (float(bar.get(name, "")) for name in ("x", "y", "width", "height"))
+        assert left >= 0
+        assert left + width <= 440
+        assert top >= 0
+        assert top + height <= 250
+    assert sum(text.text == "↑" for text in root.iter("text")) == 3
+    assert "8 512, limit 100" in next(root.iter("svg")).get("aria-label", "")
+
+
+def test_a_plan_can_take_the_calculator_s_network_and_the_images_of_a_dataset() -> None:
+    own = wish(FROM_CALCULATOR, wanted=10_000, dataset="digits").advice(settings("lenet5"))
+    assert own.plan.network == "lenet5"
+    assert own.plan.batch_size <= 359
+    assert wish("lenet5", wanted=100, any_number=True).advice().plan.batch_size == 100
+
+
+@pytest.mark.parametrize(
+    ("wished", "words"),
+    [
+        (wish("nothing"), "no network 'nothing'"),
+        (wish(size="large"), "written like 224x224x3"),
+        (wish(wanted=None), "the wish must be a whole number"),
+        (wish(wanted=0), "at least 1"),
+        (wish(wanted=2.5), "the wish must be a whole number"),
+        (wish(limit=0), "the memory limit must be a number of GiB"),
+        (wish(limit=float("nan")), "the memory limit must be a number of GiB"),
+        (wish(limit=float("inf")), "the memory limit must be a number of GiB"),
+        (wish(limit="much"), "the memory limit must be a number of GiB"),
+        (wish(limit=1e-12), "the memory limit must be a number of GiB"),
+        (wish(limit=0.1), "resnet50 needs about"),
+        (wish(policy="int8"), "dtype_policy must be one of"),
+        (wish(optimizer="magic"), "optimizer must be one of"),
+    ],
+)
+def test_bad_wishes_get_a_sentence(wished: Wish, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        wished.advice()
+
+
+def test_what_this_machine_has_is_a_number_that_people_read() -> None:
+    assert 4 * here() == int(4 * here()) > 0
+
+
 # Training.
+
+
+def test_a_forecast_shows_its_plan_within_the_limit() -> None:
+    ahead = forecast(TrainConfig(batch_size=64, accumulation_steps=5))
+    text = "".join(parsed(run_views.forecast_line(ahead, 2 * ahead.process_bytes)).itertext())
+    assert "batch 64 × 5 steps = 320" in text
+    assert f"predicted peak {readable_bytes(ahead.process_bytes)}, 50% of the" in text
+
+
+def test_the_true_peak_stands_beside_what_was_predicted() -> None:
+    done = [advance(TRAINING, Done(result(*figures))) for figures in ((0.9, 10), (0.8, 40))]
+    rows = [["".join(cell.itertext()) for cell in row] for row in parsed(comparison_of(done)).iter("tr")]
+    predicted = forecast(TrainConfig()).process_bytes
+    assert ["Predicted beforehand", *[readable_bytes(predicted)] * 2] in rows
+    assert ["Predicted / peak", *[f"{predicted / (4 * 10**8):.2f}"] * 2] in rows
+
+
+def comparison_of(runs: list[RunView]) -> str:
+    return run_views.results(job(*runs, state="finished"), "abc")
 
 
 def result(accuracy: float, params: int, classes: int = 3, stopped: bool = False) -> TrainResult:

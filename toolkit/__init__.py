@@ -12,10 +12,16 @@ _PLACES = {
     "architectures": ("ARCHITECTURES", "architecture"),
     "costs": ("Costs", "Row", "trace"),
     "datasets": ("DATASETS",),
+    "runtimes": ("MemoryEstimate", "predict_memory"),
     "export": ("keras_code",),
     "keras_files": ("read_keras_file",),
     "build": ("read_model",),
     "loading": ("Dataset", "load_dataset"),
+    "memory": ("Measurement", "OutOfMemory", "estimate_memory", "measure_memory"),
+    "batches": (
+        *("BatchPlan", "plan_batches", "find_batch_by_trying", "largest_channels"),
+        *("prepare_loaders", "calculate_max_batch_size", "closest_valid_batch_size"),
+    ),
     "training": ("TrainConfig", "TrainResult", "train"),
 }
 _HOME = {name: module for module, names in _PLACES.items() for name in names}

@@ -1,4 +1,4 @@
-"""The command line: `python -m toolkit cost | train | bench`. Each command loads only what it needs."""
+"""The command line: `python -m toolkit cost | plan | measure | train | bench`. A command loads only what it needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import typer
 from toolkit.arithmetic import DTYPE_BYTES, OPTIMIZER_SLOTS, InputError
 from toolkit.costs import Network
 from toolkit.layers import Shape
-from toolkit.show import parse_shape
+from toolkit.runtimes import EXECUTIONS, POLICIES
+from toolkit.show import parse_bytes, parse_shape
 
 app = typer.Typer(
     help="What convolutional networks cost, and training them on the machine you have.",
@@ -28,41 +29,138 @@ def _commands() -> None:
 
 
 def network(name: str, input_shape: Shape | None) -> Network:
-    """The rows of a `.keras` file, or the architecture of that name; raises InputError where there is neither."""
+    """The rows of a `.keras` file or of a model of keras.applications, or the architecture of that name.
+
+    Raises InputError where there is none.
+    """
     if name.endswith(".keras") or Path(name).is_file():
         from toolkit.keras_files import read_keras_file
 
         return read_keras_file(name, input_shape)
+    if name[:1].isupper():
+        from toolkit.memory_command import application_rows, is_application
+
+        if is_application(name):
+            return application_rows(name, input_shape)
     from toolkit.architectures import architecture
 
     return architecture(name, input_shape)
 
 
+NET = Annotated[
+    str,
+    typer.Argument(metavar="NAME|FILE.keras", help="An architecture's name, one of keras.applications, or a file."),
+]
+INPUT = Annotated[str, typer.Option("--input", metavar="HxWxC", help="Size of one image: 720x1280x3.")]
+OPTIMIZER = Annotated[str, typer.Option(help=f"One of {', '.join(OPTIMIZER_SLOTS)}.")]
+POLICY = Annotated[str, typer.Option(help=f"Keras's dtype policy: {', '.join(POLICIES)}.")]
+EXECUTION = Annotated[str, typer.Option(help=f"This machine's, or one of {', '.join(EXECUTIONS)}.")]
+LIMIT = Annotated[str, typer.Option(metavar="BYTES", help="Memory, such as 4GiB or 800MB; what is free otherwise.")]
+JSON = Annotated[bool, typer.Option("--json", help="One JSON object; bytes are integers.")]
+
+
 @app.command()
 def cost(
-    net: Annotated[str, typer.Argument(metavar="NAME|FILE.keras", help="An architecture's name, or a saved model.")],
-    input_size: Annotated[str, typer.Option("--input", metavar="HxWxC", help="Size of one image: 720x1280x3.")] = "",
+    net: NET,
+    input_size: INPUT = "",
     batch: Annotated[int, typer.Option(help="Images that are computed together.")] = 1,
     dtype: Annotated[str, typer.Option(help=f"One of {', '.join(DTYPE_BYTES)}.")] = "float32",
-    optimizer: Annotated[str, typer.Option(help=f"One of {', '.join(OPTIMIZER_SLOTS)}.")] = "adam",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object; bytes are integers.")] = False,
+    optimizer: OPTIMIZER = "adam",
+    as_json: JSON = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
     as_diagram: Annotated[bool, typer.Option("--diagram", help="The network from top to bottom.")] = False,
 ) -> None:
-    """Parameters, MACs and memory of a network, layer by layer."""
+    """Parameters, MACs and memory of a network, layer by layer, and the predicted peaks."""
     from toolkit import show
     from toolkit.costs import costs
+    from toolkit.memory_reports import peaks
 
     if as_json + as_markdown + as_diagram > 1:
         raise InputError("--json, --markdown and --diagram exclude each other; give one of them")
-    found = network(net, parse_shape(input_size) if input_size else None)
+    found = network(net, shape_of(input_size))
+    if as_diagram:
+        typer.echo(show.diagram(found))
+        return
     priced = costs(found, batch, dtype, optimizer, name=Path(net).stem)
-    if as_json:
-        typer.echo(show.to_json(priced))
-    elif as_markdown:
-        typer.echo(show.markdown(priced))
-    else:
-        typer.echo(show.diagram(found) if as_diagram else show.table(priced))
+    written = show.to_json if as_json else show.markdown if as_markdown else show.table
+    typer.echo(written(priced, *peaks(found, batch, dtype, optimizer, name=priced.name)))
+
+
+def shape_of(text: str) -> Shape | None:
+    """The size of one image, None where none was given."""
+    return parse_shape(text) if text else None
+
+
+@app.command()
+def plan(
+    net: NET,
+    wanted: Annotated[int, typer.Option(help="Images that one update of the weights shall learn from.")] = 300,
+    limit: LIMIT = "",
+    share: Annotated[float, typer.Option(help="The share of the limit that training may take at its peak.")] = 0.7,
+    input_size: INPUT = "",
+    any_integer: Annotated[bool, typer.Option("--any-integer", help="Not only powers of two.")] = False,
+    optimizer: OPTIMIZER = "adam",
+    dtype_policy: POLICY = "float32",
+    execution: EXECUTION = "",
+    train_size: Annotated[int | None, typer.Option(help="No batch is larger than the training images.")] = None,
+    test_size: Annotated[int | None, typer.Option(help="No batch is larger than the test images.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """The largest batch whose training fits into the memory, and the accumulation steps for the rest of the wish."""
+    from toolkit.memory_command import name_of, plan_command
+    from toolkit.system import available_memory
+
+    limit_bytes = parse_bytes(limit) if limit else None
+    if limit_bytes is None and execution != "gpu":
+        limit_bytes = available_memory()  # before a network of Keras's own brings Keras, which will be gone by then
+    plan_command(
+        network(net, shape_of(input_size)),
+        wanted,
+        limit_bytes,
+        share=share,
+        any_integer=any_integer,
+        optimizer=optimizer,
+        dtype_policy=dtype_policy,
+        execution=execution or None,
+        train_size=train_size,
+        test_size=test_size,
+        name=name_of(net),
+        as_json=as_json,
+    )
+
+
+@app.command()
+def measure(
+    net: NET,
+    batch: Annotated[int, typer.Option(help="Images that are computed together.")] = 32,
+    training: Annotated[bool, typer.Option("--train", help="A training step; a prediction otherwise.")] = False,
+    input_size: INPUT = "",
+    optimizer: OPTIMIZER = "adam",
+    dtype_policy: POLICY = "float32",
+    execution: EXECUTION = "",
+    accumulation_steps: Annotated[int, typer.Option(help="Batches that the weights move once for.")] = 1,
+    limit: LIMIT = "",
+    as_json: JSON = False,
+) -> None:
+    """Measure the peak of memory in a fresh process, beside what was predicted. Ctrl-C ends it."""
+    from toolkit.memory_command import application, is_application, measure_command, name_of
+
+    shape, limit_bytes = shape_of(input_size), parse_bytes(limit) if limit else None
+    found = network(net, shape)
+    status = measure_command(
+        application(net, shape) if is_application(net) else found,
+        found,
+        batch,
+        training=training,
+        optimizer=optimizer,
+        dtype_policy=dtype_policy,
+        execution=execution or None,
+        accumulation_steps=accumulation_steps,
+        limit=limit_bytes,
+        name=name_of(net),
+        as_json=as_json,
+    )
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -88,7 +186,11 @@ def train(
     ] = None,
     more: Annotated[list[int] | None, typer.Argument(hidden=True)] = None,
     dropout: Annotated[float, typer.Option(help="Share of activations set to 0, where it has one.")] = 0.25,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Images that are computed at once.")] = 64,
+    accumulation_steps: Annotated[int, typer.Option(help="Batches whose gradients make one update.")] = 1,
+    effective_batch: Annotated[
+        int | None, typer.Option(help="Images an update learns from, where not all batches shall be full.")
+    ] = None,
     learning_rate: Annotated[float, typer.Option(help="Of the optimizer.")] = 2e-3,
     optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
     momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9,
@@ -113,6 +215,8 @@ def train(
         channels=channels,
         dropout=dropout,
         batch_size=batch_size,
+        accumulation_steps=accumulation_steps,
+        effective_batch=effective_batch,
         learning_rate=learning_rate,
         optimizer=optimizer,
         momentum=momentum,
@@ -128,7 +232,7 @@ def train(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: training.")],
+    name: Annotated[str, typer.Argument(help="What to measure: training or memory.")],
     quick: Annotated[bool, typer.Option(help="Smaller work, the same promises; within 50 s.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,

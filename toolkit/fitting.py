@@ -27,13 +27,14 @@ from sklearn import metrics
 
 from toolkit import system
 from toolkit.build import build
-from toolkit.costs import costs
 from toolkit.datasets import DatasetInfo
 from toolkit.errors import InputError
 from toolkit.forward import save_weights, weights_of
 from toolkit.layers import Architecture
 from toolkit.loading import Pixels, load_dataset, take, train_validation_split
 from toolkit.processes import Context
+from toolkit.runtimes import predict_memory
+from toolkit.show import readable_bytes
 from toolkit.train_script import run_script
 from toolkit.training import (
     CURVES,
@@ -45,10 +46,12 @@ from toolkit.training import (
     Event,
     Failed,
     Memory,
+    Parts,
     Started,
     Step,
     TrainConfig,
     TrainResult,
+    largest_fitting,
     network_of,
     require_fitting_batch,
 )
@@ -158,6 +161,8 @@ def augment(images: Pixels, kind: str, rng: np.random.Generator) -> Pixels:
     >>> sorted({tuple(augment(digit, "flip", np.random.default_rng(seed)).ravel().tolist()) for seed in range(9)})
     [(0, 1, 2, 3), (3, 2, 1, 0)]
     """
+    if kind == "none":
+        return images
     count, height, width, _ = images.shape
     rows = np.broadcast_to(np.arange(height), (count, height))
     columns = np.broadcast_to(np.arange(width), (count, width))
@@ -175,20 +180,24 @@ def _shifts(shape: tuple[int, ...], rng: np.random.Generator) -> Labels:
 
 
 class Augmented(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches of augmented images in a new order each epoch, the same for the same seed whoever asks when."""
+    """Batches of augmented images in a new order each epoch, the same for the same seed whoever asks when.
+
+    With the kind "none" the images come as they are.
+    """
 
     def __init__(self, images: Pixels, labels: Labels, batch_size: int, kind: str, seed: int) -> None:
         super().__init__()
+        self.size, self.batch_size = len(images), batch_size
         self._images, self._labels = images, labels
-        self._batch_size, self._kind, self._seed = batch_size, kind, seed
+        self._kind, self._seed = kind, seed
         self._epoch = -1
         self._begin_epoch()
 
     def __len__(self) -> int:
-        return math.ceil(len(self._images) / self._batch_size)
+        return math.ceil(self.size / self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[Pixels, Labels]:
-        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         rng = np.random.default_rng((self._seed, self._epoch, index))
         return augment(self._images[chosen], self._kind, rng), self._labels[chosen]
 
@@ -197,17 +206,102 @@ class Augmented(keras.utils.PyDataset):  # type: ignore[misc]
 
     def _begin_epoch(self) -> None:
         self._epoch += 1
-        self._order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self._images))
+        self._order = np.random.default_rng((self._seed, self._epoch)).permutation(self.size)
+
+
+class Accumulated(keras.utils.PyDataset):  # type: ignore[misc]
+    """Each batch of `batches` in `steps` parts, weighted so that an optimizer which accumulates their gradients
+    (`gradient_accumulation_steps=steps`) moves as it would for the whole batch: for the smaller last batch, too.
+
+    The weights distort the loss that Keras reports; `ImageMeans` puts it right.
+
+    >>> x, y = np.zeros((14, 2, 2, 1), np.uint8), np.zeros(14, np.int64)
+    >>> parts = Accumulated(Augmented(x, y, batch_size=10, kind="none", seed=0), steps=5)
+    >>> [len(parts[number][0]) for number in range(len(parts))]
+    [2, 2, 2, 2, 2, 1, 1, 1, 1, 1]
+    >>> [float(parts[number][2][0]) for number in (0, 5, 9)]
+    [1.0, 1.25, 0.0]
+    """
+
+    def __init__(self, batches: Augmented, steps: int) -> None:
+        super().__init__()
+        self.parts = Parts(batches.size, batches.batch_size, steps)
+        self._batches = batches
+        self._whole: tuple[int, Pixels, Labels] | None = None
+
+    def __len__(self) -> int:
+        return self.parts.batches
+
+    def __getitem__(self, index: int) -> tuple[Pixels, Labels, Floats]:
+        part = self.parts[index]
+        images, labels = self._batch(part.update)
+        # Where a part has no image, one whose loss counts nothing stands in: Keras cannot compute with none.
+        chosen = slice(part.begin, part.begin + part.size) if part.size else slice(0, 1)
+        return images[chosen], labels[chosen], np.full(max(part.size, 1), part.weight, np.float32)
+
+    def on_epoch_end(self) -> None:
+        self._batches.on_epoch_end()
+        self._whole = None
+
+    def _batch(self, number: int) -> tuple[Pixels, Labels]:
+        """The whole batch, of which all parts are asked for one after the other."""
+        whole = self._whole
+        if whole is None or whole[0] != number:
+            self._whole = whole = (number, *self._batches[number])
+        return whole[1:]
+
+
+class ImageMeans(keras.callbacks.Callback):  # type: ignore[misc]
+    """Makes loss and accuracy of accumulated batches means over the images, each of which counts once.
+
+    Keras's own means follow the weights and count what stands in for missing images. This has to be the first of the
+    callbacks: it corrects the logs that the others read.
+    """
+
+    def __init__(self, batches: Accumulated) -> None:
+        super().__init__()
+        self._parts = batches.parts
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._computed = self._images = 0
+        self._keras = {"loss": 0.0, "accuracy": 0.0}
+        self._sums = dict(self._keras)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        part = self._parts[batch]
+        self._computed += max(part.size, 1)
+        self._images += part.size
+        for curve, before in self._keras.items():
+            self._keras[curve] = float(logs[curve]) * self._computed
+            if part.size:
+                weight = part.weight if curve == "loss" else 1.0
+                self._sums[curve] += (self._keras[curve] - before) / weight
+        self._correct(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._correct(logs)
+
+    def _correct(self, logs: Any) -> None:
+        logs.update({curve: total / self._images for curve, total in self._sums.items()})
 
 
 def fit_arguments(config: TrainConfig, data: Split) -> dict[str, Any]:
-    """What `model.fit` is given: the images, how they are fed, and what validates."""
-    common = {"epochs": config.epochs, "validation_data": (data.x_validation, data.y_validation), "verbose": 0}
-    common["validation_batch_size"] = evaluation_batch(config)
-    if config.augmentation == "none":
-        return common | {"x": data.x_train, "y": data.y_train, "batch_size": config.batch_size}
-    batches = Augmented(data.x_train, data.y_train, config.batch_size, config.augmentation, config.seed)
-    return common | {"x": batches, "shuffle": False}
+    """What `model.fit` is given: the images, how they are fed, what validates, and what acts between steps."""
+    fed: dict[str, Any]
+    callbacks = schedule_callbacks(config)
+    if config.augmentation == "none" and config.accumulation_steps == 1:
+        fed = {"x": data.x_train, "y": data.y_train, "batch_size": config.update_images}
+    else:
+        batches = Augmented(data.x_train, data.y_train, config.update_images, config.augmentation, config.seed)
+        fed = {"x": batches, "shuffle": False}
+        if config.accumulation_steps > 1:
+            fed["x"] = parts = Accumulated(batches, config.accumulation_steps)
+            callbacks.insert(0, ImageMeans(parts))
+    validating = {
+        "validation_data": (data.x_validation, data.y_validation),
+        "validation_batch_size": evaluation_batch(config),
+    }
+    return {**fed, **validating, "epochs": config.epochs, "callbacks": callbacks, "verbose": 0}
 
 
 def evaluation_batch(config: TrainConfig) -> int:
@@ -219,26 +313,33 @@ def evaluation_batch(config: TrainConfig) -> int:
     return min(max(config.batch_size, LEAST_TEST_BATCH), MOST_TEST_BATCH)
 
 
-def steps_per_epoch(config: TrainConfig, data: Split) -> int:
-    """Batches in one epoch; the last may be smaller."""
-    return math.ceil(len(data.x_train) / config.batch_size)
-
-
 # Model.
 
 
 def compiled(config: TrainConfig, net: Architecture, data: Split) -> keras.Model:
     """The Keras model with its first weights, optimizer and loss, the same each time for the same seed."""
     model = build(net, seed=config.seed, name=net.name)
-    rate: Any = config.learning_rate
-    if config.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, config.epochs * steps_per_epoch(config, data))
+    rate = learning_rate(config, len(data.x_train))
+    accumulation = config.accumulation_steps if config.accumulation_steps > 1 else None  # Keras refuses 1
     if config.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(rate, momentum=config.momentum)
+        optimizer = keras.optimizers.SGD(rate, momentum=config.momentum, gradient_accumulation_steps=accumulation)
     else:
-        optimizer = keras.optimizers.Adam(rate)
+        optimizer = keras.optimizers.Adam(rate, gradient_accumulation_steps=accumulation)
     model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
+
+
+def learning_rate(config: TrainConfig, images: int) -> Any:
+    """The learning rate or its schedule over a whole run with so many training images.
+
+    Keras's schedules count batches and not updates, and an update comes with the last of its batches. So the schedule
+    waits for as many batches as come before that one, and every update has the rate that it has without accumulation.
+    """
+    rate, steps = config.learning_rate, config.accumulation_steps
+    if config.schedule != "cosine":
+        return rate
+    waiting = {"warmup_target": rate, "warmup_steps": steps - 1} if steps > 1 else {}
+    return keras.optimizers.schedules.CosineDecay(rate, config.epochs * config.parts(images).batches, **waiting)
 
 
 def schedule_callbacks(config: TrainConfig) -> list[keras.callbacks.Callback]:
@@ -249,14 +350,43 @@ def schedule_callbacks(config: TrainConfig) -> list[keras.callbacks.Callback]:
 
 
 def _require_memory(config: TrainConfig, net: Architecture, data: Split) -> None:
-    """Refuse a run that cannot fit before it takes the memory of others."""
-    slots = "momentum" if config.optimizer == "sgd" and config.momentum else config.optimizer
-    needed = costs(net, batch=config.batch_size, optimizer=slots).training_bytes + data.x_train.nbytes
-    free = system.available_memory()
-    if needed > free:
-        raise InputError(
-            f"this run needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; {NEED_LESS_MEMORY}"
+    """Refuse a run that cannot fit before it takes the memory of others.
+
+    The framework is in this process already, and the images are; what comes is the network, and a copy of the images
+    that the framework makes.
+    """
+    free, images = system.available_memory(), data.x_train.nbytes
+
+    def needed(batch: int, steps: int) -> int:
+        slots = "momentum" if config.optimizer == "sgd" and config.momentum else config.optimizer
+        execution = system.default_execution()
+        estimate = predict_memory(net, batch, optimizer=slots, execution=execution, accumulation_steps=steps)
+        return estimate.peak_bytes + images
+
+    wanted = needed(config.batch_size, config.accumulation_steps)
+    if wanted > free:
+        smaller = largest_fitting(
+            lambda batch: needed(batch, math.ceil(config.update_images / batch)) <= free,
+            config.batch_size,
+            power_of_two=True,
         )
+        raise InputError(
+            f"this run needs about {readable_bytes(wanted)} of memory and {readable_bytes(free)} are free; "
+            + _what_fits(config, smaller)
+        )
+
+
+def _what_fits(config: TrainConfig, batch: int) -> str:
+    """What to do where memory is short and so many images (none: 0) can be computed at once.
+
+    >>> _what_fits(TrainConfig(batch_size=300), 64)
+    'it would fit with batch_size=64, accumulation_steps=5, effective_batch=300'
+    """
+    if not batch:
+        return f"not even one image at a time would fit; {NEED_LESS_MEMORY}"
+    steps = math.ceil(config.update_images / batch)
+    exact = f", effective_batch={config.update_images}" if batch * steps != config.update_images else ""
+    return f"it would fit with batch_size={batch}, accumulation_steps={steps}{exact}"
 
 
 # The run.
@@ -286,10 +416,11 @@ def train_model(run: Run, first_step_done: Callable[[], object]) -> None:
     """Run `model.fit` to its end, or to where it was stopped or went astray; `run` then holds what it came to."""
     data = run.data
     sizes = len(data.x_train), len(data.x_validation), len(data.x_test)
-    run.context.send(Started(run.model.count_params(), steps_per_epoch(run.config, data), run.config.epochs, *sizes))
-    reporter = Reporter(run, first_step_done)
+    batches = run.config.parts(len(data.x_train)).batches
+    run.context.send(Started(run.model.count_params(), batches, run.config.epochs, *sizes))
+    arguments, reporter = fit_arguments(run.config, data), Reporter(run, first_step_done)
     try:
-        run.model.fit(**fit_arguments(run.config, data), callbacks=[*schedule_callbacks(run.config), reporter])
+        run.model.fit(**arguments | {"callbacks": [*arguments["callbacks"], reporter]})
     except (Stopped, Diverged) as reason:
         run.note = str(reason)
     reporter.finish()
@@ -302,8 +433,8 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self._run, self._first_step_done = run, first_step_done
         self._stop, self._send = run.context.stop, run.context.send
-        self._batch, self._images = run.config.batch_size, len(run.data.x_train)
-        self._steps = steps_per_epoch(run.config, run.data)
+        self._parts = run.config.parts(len(run.data.x_train))
+        self._steps = self._parts.batches
         self._clock = _Clock()
         self._process = psutil.Process()
         self._epoch = 1
@@ -320,7 +451,7 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         step = batch + 1
-        self._clock.step(min(self._batch, self._images - batch * self._batch))
+        self._clock.step(self._parts[batch].size)
         if self._clock.steps == 1:
             self._first_step_done()
         if not math.isfinite(logs["loss"]):
@@ -342,8 +473,8 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         values = {curve: float(logs[curve]) for curve in CURVES}
         for curve, value in values.items():
             self._run.history[curve].append(value)
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        self._send(EpochEnd(self._epoch, **values, seconds=self._clock.epoch_seconds(), learning_rate=rate))
+        seconds = self._clock.epoch_seconds()
+        self._send(EpochEnd(self._epoch, **values, seconds=seconds, learning_rate=self._learning_rate()))
         self._keep()
 
     def finish(self) -> None:
@@ -352,6 +483,14 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         self._run.images_per_second = self._clock.images_per_second()
         self._memory_due = 0.0
         self._report_memory()
+
+    def _learning_rate(self) -> float:
+        """That of the update to come."""
+        rate, steps = self.model.optimizer.learning_rate, self._parts.accumulation_steps
+        if self._run.config.schedule == "cosine":
+            batches = self._epoch * self._parts.batches + steps - 1
+            rate = learning_rate(self._run.config, self._parts.images)(batches)
+        return float(keras.ops.convert_to_numpy(rate))
 
     def _keep(self) -> None:
         """Keep the weights of a sound epoch, and write them down when it is time."""

@@ -15,16 +15,20 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any, Literal, Protocol
 
 import psutil
 
+from toolkit import arithmetic, show, system
+from toolkit.batches import SHARE, plan_batches
 from toolkit.costs import Costs, costs
-from toolkit.datasets import DATASETS
+from toolkit.datasets import DATASETS, DatasetInfo
 from toolkit.errors import InputError
+from toolkit.processes import can_fork
+from toolkit.runtimes import MemoryEstimate, predict_memory
 from toolkit.training import (
     Done,
     EpochEnd,
@@ -43,6 +47,9 @@ RunState = Literal["waiting", "starting", "training", "done", "stopped", "failed
 JobState = Literal["waiting", "running", "finished"]
 ENDED: tuple[RunState, ...] = ("done", "stopped", "failed")
 
+# Resident bytes of a forked worker before it builds a network: the pages of the framework that it touches (measured
+# with Keras 3.15 and TensorFlow 2.21; a fresh process has about 650 MB). The fork server holds the rest for all.
+FORKED_BYTES = 360 * 10**6
 # More points than this on one curve cannot be told apart on a screen.
 CURVE_POINTS = 240
 
@@ -74,13 +81,17 @@ Start = Callable[[TrainConfig, Path], Worker]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server gives to its visitors. Seconds are wall time; `run_macs` counts a whole training run."""
+    """What one server gives to its visitors. Seconds are wall time; `run_macs` counts a whole training run.
+
+    `run_memory_bytes` is for the whole process that trains or measures: framework, network and data.
+    """
 
     slots: int = 2
     waiting: int = 50
     grace_seconds: float = 60.0
     run_seconds: float = 3600.0
     kill_after_seconds: float = 2.0
+    measure_seconds: float = 180.0
     run_memory_bytes: int = 8 * 10**9
     run_macs: int = 10**14
     kept_jobs: int = 64
@@ -102,7 +113,8 @@ class Limits:
         return replace(base, **changes)
 
 
-VISITORS = Limits(run_seconds=300.0, run_memory_bytes=2 * 10**9, run_macs=4 * 10**12)
+# A Space has 16 GB: two jobs of two models and one measurement at once leave room for the page.
+VISITORS = Limits(run_seconds=300.0, measure_seconds=60.0, run_memory_bytes=2_500_000_000, run_macs=4 * 10**12)
 
 
 def _limit(name: str, text: str) -> float | int:
@@ -115,34 +127,91 @@ def _limit(name: str, text: str) -> float | int:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run will take, known before it starts. `macs`: all MACs of the run, backward passes included."""
+    """What a run will take, known before it starts.
+
+    estimate: the peak of a training step. framework_bytes: what of the framework counts in a process that trains.
+    data_bytes: the images, which lie in the same process.
+    macs: all MACs of the run, backward passes included.
+    """
 
     costs: Costs
+    estimate: MemoryEstimate
+    accumulation_steps: int
+    framework_bytes: int
+    data_bytes: int
     images: int
     macs: int
 
+    @property
+    def process_bytes(self) -> int:
+        """The predicted peak of the process that trains: framework, network and data."""
+        return self.framework_bytes + self.estimate.peak_bytes + self.data_bytes
 
+
+@lru_cache(maxsize=256)
 def forecast(config: TrainConfig) -> Forecast:
     """Predict parameters, memory and work of a run; raises InputError where the network cannot be.
 
     One training step takes about three times the MACs of a prediction: one forward pass, and two products of the
     same size backward (for the weights and for the inputs). Source: Kaplan et al. 2020, section 2.1.
     """
+    info = _known(config)
+    net = network_of(config, info)
+    price = costs(net, batch=config.batch_size, optimizer=_slots(config))
+    estimate = predict_memory(
+        net,
+        config.batch_size,
+        optimizer=_slots(config),
+        execution=system.default_execution(),
+        accumulation_steps=config.accumulation_steps,
+    )
+    images = config.epochs * split_sizes(config, info)[0]
+    return Forecast(
+        costs=price,
+        estimate=estimate,
+        accumulation_steps=config.accumulation_steps,
+        framework_bytes=_framework_bytes(estimate),
+        data_bytes=_data_bytes(config, info),
+        images=images,
+        macs=3 * images * price.macs,
+    )
+
+
+def _framework_bytes(estimate: MemoryEstimate) -> int:
+    """What of the framework counts in a process that trains: all of it, or what a forked process touches of it."""
+    return min(estimate.framework_bytes, FORKED_BYTES) if can_fork() else estimate.framework_bytes
+
+
+def _data_bytes(config: TrainConfig, info: DatasetInfo) -> int:
+    """All images as they were read, one byte a number, and the copy of the training images that the framework makes."""
+    images = info.train_size + info.test_size + split_sizes(config, info)[0]
+    return images * arithmetic.elements(info.image_shape)
+
+
+def _known(config: TrainConfig) -> DatasetInfo:
     info = DATASETS.get(config.dataset)
     if info is None:
         raise InputError(f"the dataset must be one of {', '.join(DATASETS)}; folders are for the command line")
-    price = costs(network_of(config, info), batch=config.batch_size, optimizer=config.optimizer)
-    images = config.epochs * split_sizes(config, info)[0]
-    return Forecast(price, images, 3 * images * price.macs)
+    return info
 
 
-def check_size(config: TrainConfig, limits: Limits) -> Forecast:
-    """Return the forecast; raises InputError where the run is larger than this server allows."""
-    ahead = forecast(config)
-    if ahead.costs.training_bytes > limits.run_memory_bytes:
+def _slots(config: TrainConfig) -> str:
+    """The optimizer by what it remembers: SGD with momentum keeps one number a parameter, without it none."""
+    return "momentum" if config.optimizer == "sgd" and config.momentum else config.optimizer
+
+
+def memory_limit(limits: Limits, available: int | None = None) -> int:
+    """Bytes that one process may take: what the server gives to a run, and never more than is free (`available`)."""
+    return min(limits.run_memory_bytes, system.available_memory() if available is None else available)
+
+
+def check_size(config: TrainConfig, limits: Limits, available: int | None = None) -> Forecast:
+    """Return the forecast; raises InputError where the run is larger than this server allows, with what would fit."""
+    ahead, limit = forecast(config), memory_limit(limits, available)
+    if ahead.process_bytes > limit:
         raise InputError(
-            f"this run would need about {ahead.costs.training_bytes / 1e9:.1f} GB of memory and the server gives "
-            f"{limits.run_memory_bytes / 1e9:.1f} GB; choose a smaller batch or fewer channels"
+            f"this run would reach about {show.readable_bytes(ahead.process_bytes)} of memory and it may have "
+            f"{show.readable_bytes(limit)}; {_what_fits(config, ahead, limit)}"
         )
     if ahead.macs > limits.run_macs:
         raise InputError(
@@ -150,6 +219,37 @@ def check_size(config: TrainConfig, limits: Limits) -> Forecast:
             f"{limits.run_macs / 1e12:.0f}; choose fewer epochs, fewer channels or a smaller dataset"
         )
     return ahead
+
+
+def _what_fits(config: TrainConfig, ahead: Forecast, limit: int) -> str:
+    """The batch and the accumulation steps in place of those that do not fit: with a margin, or without if need be."""
+    info = _known(config)
+    for share in (SHARE, 1.0):
+        try:
+            plan = plan_batches(
+                network_of(config, info),
+                config.update_images,
+                limit + ahead.estimate.process_bytes - ahead.process_bytes,
+                share=share,
+                train_size=split_sizes(config, info)[0],
+                test_size=info.test_size,
+                optimizer=_slots(config),
+            )
+        except InputError:
+            continue
+        steps = f"{plan.accumulation_steps} accumulation steps" if plan.accumulation_steps > 1 else "no accumulation"
+        return f"a batch of {plan.batch_size} with {steps} would fit"
+    return "not even a batch of 1 would fit; choose fewer channels, a smaller network or smaller images"
+
+
+def _check_together(forecasts: Sequence[Forecast], available: int) -> None:
+    """Models of a job train side by side: refuse those that do not fit into what is free together."""
+    together = sum(ahead.process_bytes for ahead in forecasts)
+    if together > available:
+        raise InputError(
+            f"the models would reach about {show.readable_bytes(together)} of memory together and "
+            f"{show.readable_bytes(available)} are free; choose a smaller batch or fewer channels for one of them"
+        )
 
 
 @dataclass(frozen=True)
@@ -327,8 +427,9 @@ class _Job:
 class Jobs:
     """The registry. Every method may be called from any thread and none blocks for longer than a few milliseconds.
 
-    `start` begins the training of one model (by default `processes.start_worker`); `clock` gives seconds. `tick` does
-    all the work that time brings; a thread calls it ten times a second unless `watchman` is false.
+    `start` begins the training of one model (by default `processes.start_worker`); `clock` gives seconds and `memory`
+    the bytes that are free. `tick` does all the work that time brings; a thread calls it ten times a second unless
+    `watchman` is false.
     """
 
     def __init__(
@@ -338,12 +439,14 @@ class Jobs:
         *,
         start: Start | None = None,
         clock: Callable[[], float] = time.monotonic,
+        memory: Callable[[], int] = system.available_memory,
         watchman: bool = True,
     ) -> None:
         self.limits = limits
         self.folder = folder if folder is not None else own_folder()
         self._start = start or _start_worker
         self._clock = clock
+        self._memory = memory
         self._watchman = watchman
         self._jobs: dict[str, _Job] = {}
         self._rubbish: set[Path] = set()
@@ -359,8 +462,8 @@ class Jobs:
 
         The owner looks at the new job from now on, and no longer at an older one.
         """
-        for config in configs:
-            check_size(config, self.limits)
+        available = self._memory()
+        _check_together([check_size(config, self.limits, available) for config in configs], available)
         with self._lock:
             self._refuse_crowds(owner)
             self.leave(owner)

@@ -50,6 +50,7 @@ __all__ = [
     "plot_layer_costs",
     "plot_learning_curve",
     "plot_memory_parts",
+    "plot_memory_predictions",
     "plot_parameter_comparison",
     "plot_predictions",
     "row_shares",
@@ -592,6 +593,64 @@ def plot_memory_parts(
     figure = new_picture(theme, 7.5, 1.1 + 0.36 * max(2, len(parts)))
     words = _cost_axes(figure.subplots(), theme, title, list(parts.items()), len(parts), readable_bytes)
     return described(figure, words)
+
+
+def plot_memory_predictions(
+    measured: Sequence[int],
+    predictions: Mapping[str, Sequence[int]],
+    title: str = "Predicted memory beside measured",
+    *,
+    style: Style = "auto",
+) -> Figure:
+    """Predicted bytes over measured bytes, both logarithmic, one mark a step and one kind of mark a way to predict.
+
+    On the line both are the same; between the dashed lines the prediction is within 10 %. Raises InputError where a way
+    has another number of predictions than there are measurements, or a number is not above 0.
+    """
+    theme = theme_of(style)
+    for name, values in predictions.items():
+        if len(values) != len(measured):
+            raise InputError(
+                f"{len(measured)} measurements need {len(measured)} predictions; {name!r} has {len(values)}"
+            )
+    if not all(value > 0 for values in (measured, *predictions.values()) for value in values):
+        raise InputError("bytes on a logarithmic axis are above 0; leave out the steps that were not measured")
+    figure = new_picture(theme, 7.5, 5.5)
+    axes = figure.subplots()
+    dress(axes, theme, title)
+    if not measured:
+        say(axes, theme, "no measurements yet")
+        return described(figure, f"{title}: no measurements yet.")
+    ends = np.array([min(measured) / 1.25, max(measured) * 1.25])
+    for factor, dashes in ((1.0, "-"), (0.9, ":"), (1.1, ":")):
+        axes.plot(ends, factor * ends, color=theme.line, linestyle=dashes, linewidth=1)
+    for index, (name, values) in enumerate(predictions.items()):
+        axes.plot(
+            measured, values, label=printable(name, 28), color=theme.mark(index), linestyle="none",
+            marker=MARKERS[index % len(MARKERS)], markersize=6,
+        )  # fmt: skip
+    _byte_axes(axes, theme)
+    words = [_ratio_words(measured, name, values) for name, values in predictions.items()]
+    return described(figure, f"{title}: {len(measured)} steps.", *words)
+
+
+def _byte_axes(axes: Axes, theme: Theme) -> None:
+    """Measured across and predicted up, in bytes on logarithmic axes, and the key."""
+    axes.set(xscale="log", yscale="log")
+    for axis, what in ((axes.xaxis, "measured"), (axes.yaxis, "predicted")):
+        axis.set_label_text(what, color=theme.ink)
+        axis.set_major_formatter(FuncFormatter(lambda value, _: readable_bytes(round(value))))
+        axis.set_minor_formatter(NullFormatter())
+    axes.grid(color=theme.faint, linewidth=0.8)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, labelcolor=theme.ink, fontsize=9)
+
+
+def _ratio_words(measured: Sequence[int], name: str, values: Sequence[int]) -> str:
+    """How one way of predicting did."""
+    ratios = [value / real for value, real in zip(values, measured, strict=True)]
+    within = sum(abs(ratio - 1) <= 0.1 for ratio in ratios)
+    extent = f"from {min(ratios):.2g} to {max(ratios):.2g} times the measurement"
+    return f"{name}: {within} of {len(ratios)} within 10%, {extent}."
 
 
 def _largest(items: Sequence[tuple[str, int]], largest: int) -> list[tuple[str, int]]:

@@ -18,8 +18,6 @@ import atexit
 import contextlib
 import gc
 import importlib
-import importlib.util
-import json
 import os
 import pickle
 import queue
@@ -38,12 +36,10 @@ from typing import Any, BinaryIO, NoReturn, Protocol
 
 import psutil
 
-from toolkit.errors import InputError
+from toolkit.system import backend
 
 # The modules that the fork server imports before it forks: all that a training needs.
 PRELOAD = ("toolkit.fitting",)
-# Keras can run on these; the order is the order of preference where nobody chose.
-BACKENDS = ("tensorflow", "jax", "torch")
 # Set in the fork server and in workers only. TensorFlow would fill the terminal, and OpenBLAS would start threads,
 # after which the fork server could not fork any more; TensorFlow has its own threads and does not need those.
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "OPENBLAS_NUM_THREADS": "1"}
@@ -133,11 +129,12 @@ class _Surroundings:
     threads: int | None
 
     @staticmethod
-    def here(folder: Path, threads: int | None) -> _Surroundings:
-        """Those of this process."""
-        chosen = backend()
+    def here(folder: Path, threads: int | None, changes: Mapping[str, str]) -> _Surroundings:
+        """Those of this process, with these variables of the environment changed."""
+        changed = {**os.environ, **changes}
+        chosen = backend(changed)
         limits = _thread_limits(chosen, threads)
-        environment = {**os.environ, **QUIET, **limits, "KERAS_BACKEND": chosen}
+        environment = {**changed, **QUIET, **limits, "KERAS_BACKEND": chosen}
         return _Surroundings(environment, str(Path.cwd()), list(sys.path), folder.resolve(), threads)
 
     def settle(self) -> None:
@@ -147,35 +144,6 @@ class _Surroundings:
         os.chdir(self.working_folder)
         sys.path[:] = self.module_path
         self.folder.mkdir(parents=True, exist_ok=True)
-
-
-def backend(environment: Mapping[str, str] = os.environ) -> str:
-    """The library that Keras will compute with, found without importing anything.
-
-    As Keras has it: the environment, then the user's `keras.json`; after that the first one that is installed. Raises
-    InputError where none is.
-
-    >>> backend({"KERAS_BACKEND": "jax"})
-    'jax'
-    """
-    chosen = environment.get("KERAS_BACKEND") or _configured_backend(environment)
-    installed = (name for name in BACKENDS if importlib.util.find_spec(name))
-    found = chosen or next(installed, None)
-    if found is None:
-        raise InputError(
-            f"training needs one of {', '.join(BACKENDS)} beside Keras and none is installed; "
-            "install one, for example with: pip install tensorflow-cpu"
-        )
-    return found
-
-
-def _configured_backend(environment: Mapping[str, str]) -> str | None:
-    home = Path(environment.get("KERAS_HOME") or Path("~/.keras").expanduser())
-    try:
-        name = json.loads((home / "keras.json").read_text(encoding="utf-8")).get("backend")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return str(name) if name else None
 
 
 def _thread_limits(name: str, threads: int | None) -> dict[str, str]:
@@ -553,14 +521,16 @@ def warm_up() -> None:
 class Worker:
     """A process at work on a task. Every method may be called from any thread; only `close` and `events` wait."""
 
-    def __init__(self, task: Task, folder: Path, threads: int | None, launch: Launcher) -> None:
+    def __init__(
+        self, task: Task, folder: Path, threads: int | None, launch: Launcher, environment: Mapping[str, str]
+    ) -> None:
         self._task, self._folder = task, folder
         self._events: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._finished = threading.Event()
         self._pid: int | None = None
         self._briefed = self._stopped = self._killed = False
-        briefing = pickle.dumps(_Surroundings.here(folder, threads)) + pickle.dumps(task)
+        briefing = pickle.dumps(_Surroundings.here(folder, threads, environment)) + pickle.dumps(task)
         inbox, outbox, self._process = _launched(launch)
         self._inbox, self._outbox = os.fdopen(inbox, "wb"), os.fdopen(outbox, "rb")
         threading.Thread(target=self._attend, args=(briefing,), daemon=True, name="worker").start()
@@ -699,12 +669,18 @@ def _launched(launch: Launcher) -> tuple[int, int, Process]:
 
 
 def start_worker(
-    task: Task, folder: str | os.PathLike[str], threads: int | None = 1, launch: Launcher | None = None
+    task: Task,
+    folder: str | os.PathLike[str],
+    threads: int | None = 1,
+    launch: Launcher | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Worker:
     """Start work on a task in a process of its own and return at once.
 
     `folder` is where the worker keeps its files. `threads` limits the threads of one operation; with 1, two workers
-    side by side finish sooner than one after the other, and None lets the backend take every processor.
+    side by side finish sooner than one after the other, and None lets the backend take every processor. `environment`
+    holds variables that the worker shall see otherwise than we do; what a library reads when it is imported is heard
+    by a fresh Python only (`launch=spawn`), and what the C library reads when a process begins is not.
     Raises InputError where no backend is installed, OSError where no process can be started.
     """
-    return Worker(task, Path(folder), threads, launch or launcher())
+    return Worker(task, Path(folder), threads, launch or launcher(), environment or {})

@@ -5,12 +5,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 from toolkit.arithmetic import InputError, require_choice
 from toolkit.costs import Costs, Network, Row, rows_of
 from toolkit.layers import Shape
+from toolkit.runtimes import MemoryEstimate
 
 _BYTE_UNITS = {"MB": 1000, "MiB": 1024}
+_PREFIXES = "kmgtp"
+# No machine has more; a longer number is a slip of the hand.
+_MOST_BYTES = 10**18
+# How a step is executed, in words.
+EXECUTIONS = {
+    "tensorflow": "TensorFlow on the processor",
+    "onednn": "TensorFlow with oneDNN on the processor",
+    "xla": "TensorFlow with XLA on the processor",
+    "jax": "JAX on the processor",
+    "gpu": "the memory of a GPU",
+}
 _HEADINGS = ("layer", "type", "output", "parameters", "MACs", "activations", "sees")
 
 
@@ -73,7 +86,34 @@ def parse_shape(text: str) -> Shape:
     return tuple(int(size) for size in sizes)
 
 
+def parse_bytes(text: str) -> int:
+    """Bytes as people write them: 4GiB, 800 MB, 1.5GB; raises InputError for anything else.
+
+    kB, MB, GB, TB are powers of 1,000, and KiB, MiB, GiB, TiB powers of 1,024. A number alone is bytes.
+
+    >>> parse_bytes("4GiB"), parse_bytes("800 MB"), parse_bytes("1.5 GB")
+    (4294967296, 800000000, 1500000000)
+    """
+    found = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)(?:([kmgtp]?)(i?)b)?", text.strip().lower().replace(" ", ""))
+    unit = (1024 if found[3] else 1000) ** (_PREFIXES.find(found[2]) + 1 if found[2] else 0) if found else 0
+    size = int(Fraction(found[1]) * unit) if found and not (found[3] and not found[2]) else 0
+    if not 0 < size <= _MOST_BYTES:
+        raise InputError(f"memory is written like 4GiB (2^30 bytes each) or 800MB (10^6 each); {text[:60]!r} came")
+    return size
+
+
 # Tables.
+
+
+def columns(lines: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Lines of cells as text of fixed width: the first `left` cells begin, and the others end, below each other.
+
+    >>> print(columns([["weights", "3.6 MB"], ["input", "14.4 MB"]]))
+    weights   3.6 MB
+    input    14.4 MB
+    """
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join("  ".join(_aligned(line, widths, left)).rstrip() for line in lines)
 
 
 def table_cells(costs: Costs) -> list[list[str]]:
@@ -106,44 +146,87 @@ def summary(costs: Costs) -> list[tuple[str, str]]:
     ]
 
 
-def table(costs: Costs) -> str:
-    """The cost table and its totals as text of fixed width.
+def conditions(estimate: MemoryEstimate) -> str:
+    """Under which conditions an estimate holds, in words.
+
+    >>> from toolkit.architectures import lenet5
+    >>> from toolkit.runtimes import predict_memory
+    >>> conditions(predict_memory(lenet5(), 32, training=False))
+    'batch 32, float32, TensorFlow on the processor'
+    """
+    how = [f"batch {estimate.batch_size}", estimate.dtype_policy]
+    how += [estimate.optimizer] if estimate.training else []
+    return ", ".join([*how, EXECUTIONS.get(estimate.execution, estimate.execution)])
+
+
+def estimate_summary(estimate: MemoryEstimate) -> tuple[str, str]:
+    """A predicted peak as (what, how much), in the manner of `summary`."""
+    what = "training peak" if estimate.training else "inference peak"
+    over = f"over the process's own {readable_bytes(estimate.framework_bytes)}" if estimate.framework_bytes else ""
+    return (
+        what,
+        f"{readable_bytes(estimate.peak_bytes)} predicted ({', '.join(filter(None, (conditions(estimate), over)))})",
+    )
+
+
+def memory_cells(estimate: MemoryEstimate) -> list[list[str]]:
+    """Where the bytes of a predicted peak go, as lines of part, bytes and share of the peak, then the totals."""
+    peak = estimate.peak_bytes or 1
+    parts = [(name, size, f"{size / peak:.0%}") for name, size in estimate.parts.items() if size]
+    totals = [
+        ("peak over the start", estimate.peak_bytes, ""),
+        ("the process at its start", estimate.framework_bytes, ""),
+        ("peak of the process", estimate.process_bytes, ""),
+    ]
+    return [[name, readable_bytes(size), share] for name, size, share in [*parts, *totals]]
+
+
+def table(costs: Costs, *estimates: MemoryEstimate) -> str:
+    """The cost table and its totals as text of fixed width, predicted peaks last.
 
     >>> from toolkit.architectures import lenet5
     >>> from toolkit.costs import costs
     >>> print(table(costs(lenet5())).splitlines()[-1].split()[:3])
     ['training', '1.02', 'MB']
     """
-    cells = table_cells(costs)
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADINGS))]
-    lines = ["  ".join(_aligned(line, widths)).rstrip() for line in cells]
+    lines = columns(table_cells(costs), left=3).splitlines()
     rule = "-" * max(map(len, lines))
     title = f"{costs.name}, input {readable_shape(costs.input_shape)}"
-    totals = [f"{what:<15}{amount}" for what, amount in summary(costs)]
+    totals = [f"{what:<15}{amount}" for what, amount in _totals(costs, estimates)]
     return "\n".join([title, rule, lines[0], rule, *lines[1:-1], rule, lines[-1], "", *totals])
 
 
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+def _totals(costs: Costs, estimates: Sequence[MemoryEstimate]) -> list[tuple[str, str]]:
+    return [*summary(costs), *map(estimate_summary, estimates)]
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int], left: int) -> list[str]:
     """Texts to the left, numbers to the right."""
     return [
-        cell.ljust(width) if column < 3 else cell.rjust(width)
+        cell.ljust(width) if column < left else cell.rjust(width)
         for column, (cell, width) in enumerate(zip(line, widths, strict=True))
     ]
 
 
-def markdown(costs: Costs) -> str:
+def markdown(costs: Costs, *estimates: MemoryEstimate) -> str:
     """The cost table and its totals in Markdown."""
     cells = table_cells(costs)
     lines = ["| " + " | ".join(line) + " |" for line in cells]
     alignment = "|" + "|".join([" --- "] * 3 + [" ---: "] * (len(_HEADINGS) - 3)) + "|"
-    totals = [f"- **{what}**: {amount}" for what, amount in summary(costs)]
+    totals = [f"- **{what}**: {amount}" for what, amount in _totals(costs, estimates)]
     title = f"### {costs.name}, input {readable_shape(costs.input_shape)}"
     return "\n".join([title, "", *totals, "", lines[0], alignment, *lines[1:], ""])
 
 
-def to_json(costs: Costs) -> str:
-    """All that is known about the costs as one JSON object; bytes are integers."""
-    return json.dumps(costs.to_dict(), indent=2, ensure_ascii=False)
+def to_json(costs: Costs, *estimates: MemoryEstimate) -> str:
+    """All that is known about the costs as one JSON object; bytes are integers. `predicted` holds the estimates."""
+    return json.dumps(told(costs, *estimates), indent=2, ensure_ascii=False)
+
+
+def told(costs: Costs, *estimates: MemoryEstimate) -> dict[str, object]:
+    """The costs as plain data, with the predicted peaks of "training" and "inference" under `predicted`."""
+    predicted = {"training" if each.training else "inference": each.to_dict() for each in estimates}
+    return costs.to_dict() | ({"predicted": predicted} if predicted else {})
 
 
 # The diagram.

@@ -1,6 +1,6 @@
 """A training run as a script of plain Keras: the network, the optimizer and `model.fit`, with nothing of the app.
 
-From the toolkit it takes the data, in the same split and order, and the augmentation where there is one.
+From the toolkit it takes the data, in the same split and order, and the augmentation and accumulation where there are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ keras.utils.set_random_seed({seed})
 {model}
 data = take(load_dataset({quoted}), {train_limit}, seed={seed})
 train, validation = train_validation_split(data.y_train, {validation_fraction}, seed={seed})
-
+{batches}
 model.compile({optimizer}, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
 history = model.fit(
 {fit}
@@ -47,6 +47,8 @@ import tensorflow
 tensorflow.config.threading.set_intra_op_parallelism_threads({threads})
 tensorflow.config.threading.set_inter_op_parallelism_threads({threads})
 """
+
+_IMAGES, _LABELS = "data.x_train[train]", "data.y_train[train]"
 
 
 def run_script(
@@ -67,7 +69,7 @@ def run_script(
     """
     imports, _, model = keras_code(net).partition("\n\n")
     own = ["from toolkit.loading import load_dataset, take, train_validation_split"]
-    own += ["from toolkit.fitting import Augmented"] if config.augmentation != "none" else []
+    own += [f"from toolkit.fitting import {', '.join(_fed_with(config))}"] if _fed_with(config) else []
     return _TEMPLATE.format(
         name=net.name,
         dataset=config.dataset,
@@ -80,35 +82,50 @@ def run_script(
         model=model,
         train_limit=config.train_limit,
         validation_fraction=config.validation_fraction,
+        batches=f"batches = {_batches(config)}\n" if _fed_with(config) else "",
         optimizer=_optimizer(config),
         fit="\n".join(f"    {argument}," for argument in _fit_arguments(config, validation_batch)),
     )
 
 
+def _fed_with(config: TrainConfig) -> list[str]:
+    """What of `toolkit.fitting` the script needs: nothing where Keras cuts the arrays into batches itself."""
+    if config.accumulation_steps > 1:
+        return ["Accumulated", "Augmented", "ImageMeans"]
+    return ["Augmented"] if config.augmentation != "none" else []
+
+
+def _batches(config: TrainConfig) -> str:
+    """The expression that makes the batches, augmented or accumulated."""
+    arguments = f"{_IMAGES}, {_LABELS}, {config.update_images}, {json.dumps(config.augmentation)}, seed={config.seed}"
+    made = f"Augmented({arguments})"
+    return f"Accumulated({made}, {config.accumulation_steps})" if config.accumulation_steps > 1 else made
+
+
 def _optimizer(config: TrainConfig) -> str:
     """The expression that makes the optimizer. The cosine's length is known once the images are counted."""
-    rate = repr(config.learning_rate)
+    rate, steps = repr(config.learning_rate), config.accumulation_steps
+    accumulated = f", gradient_accumulation_steps={steps}" if steps > 1 else ""
     if config.schedule == "cosine":
-        steps = f"{config.epochs} * -(-len(train) // {config.batch_size})"
-        rate = f"keras.optimizers.schedules.CosineDecay({rate}, {steps})"
+        length = f"{config.epochs} * -(-len(train) // {config.update_images})"
+        # Keras's schedules count batches and not updates: see `fitting.learning_rate`.
+        counted = f"{length} * {steps}, warmup_target={rate}, warmup_steps={steps - 1}" if steps > 1 else length
+        rate = f"keras.optimizers.schedules.CosineDecay({rate}, {counted})"
     if config.optimizer == "sgd":
-        return f"keras.optimizers.SGD({rate}, momentum={config.momentum!r})"
-    return f"keras.optimizers.Adam({rate})"
+        return f"keras.optimizers.SGD({rate}, momentum={config.momentum!r}{accumulated})"
+    return f"keras.optimizers.Adam({rate}{accumulated})"
 
 
 def _fit_arguments(config: TrainConfig, validation_batch: int) -> list[str]:
     """The arguments of `model.fit`, one a line."""
-    images, labels = "data.x_train[train]", "data.y_train[train]"
-    if config.augmentation == "none":
-        fed = [images, labels, f"batch_size={config.batch_size}"]
-    else:
-        kind = f'"{config.augmentation}"'
-        fed = [f"Augmented({images}, {labels}, {config.batch_size}, {kind}, seed={config.seed})", "shuffle=False"]
-    plateau = 'callbacks=[keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=1)]'
+    arrays = [_IMAGES, _LABELS, f"batch_size={config.update_images}"]
+    callbacks = ["ImageMeans(batches)"] if config.accumulation_steps > 1 else []
+    if config.schedule == "plateau":
+        callbacks.append('keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=1)')
     return [
-        *fed,
+        *(["batches", "shuffle=False"] if _fed_with(config) else arrays),
         f"epochs={config.epochs}",
         "validation_data=(data.x_train[validation], data.y_train[validation])",
         f"validation_batch_size={validation_batch}",
-        *([plateau] if config.schedule == "plateau" else []),
+        *([f"callbacks=[{', '.join(callbacks)}]"] if callbacks else []),
     ]

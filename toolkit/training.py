@@ -14,7 +14,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,6 +45,13 @@ class TrainConfig:
     dataset: a name in `DATASETS`, or the path of a folder of images by class.
     architecture: a name in `ARCHITECTURES`; `channels` and `dropout` count where it has such options.
     network: an own network in its place; it ends in one probability for each class.
+    batch_size: images that are computed at once, which decides how much memory a run needs.
+    accumulation_steps: so many batches are computed before the weights move once, by the mean of their gradients; 1
+        moves them after every batch. Without batch normalization and dropout, 5 × 64 learns what one batch of 320
+        does, to rounding; batch normalization sees the 64 only. (Augmented images come in the same order with and
+        without accumulation; those that are not, Keras itself shuffles where nothing is accumulated.)
+    effective_batch: images that one update learns from, where it shall not be batch_size × accumulation_steps: 300 in
+        5 batches of at most 64 are 5 × 60.
     learning_rate, momentum: of the optimizer; momentum is SGD's only.
     schedule: the learning rate stays ("constant"), falls to 0 along half a cosine over the whole run ("cosine"), or
         halves after each epoch that does not lower the validation loss ("plateau").
@@ -66,6 +73,8 @@ class TrainConfig:
     channels: int = 16
     dropout: float = 0.25
     batch_size: int = 64
+    accumulation_steps: int = 1
+    effective_batch: int | None = None
     learning_rate: float = 2e-3
     optimizer: str = "adam"
     momentum: float = 0.9
@@ -93,6 +102,9 @@ class TrainConfig:
         require_whole("epochs", self.epochs)
         require_whole("seed", self.seed, least=0)
         require_whole("batch_size", self.batch_size)
+        require_whole("accumulation_steps", self.accumulation_steps)
+        if self.effective_batch is not None:
+            _require_effective_batch(self.effective_batch, self.batch_size, self.accumulation_steps)
         self._check_sizes()
 
     def _check_sizes(self) -> None:
@@ -105,6 +117,19 @@ class TrainConfig:
         info = DATASETS.get(self.dataset)
         if info is not None:
             require_fitting_batch(self, info)
+
+    @property
+    def update_images(self) -> int:
+        """Images that one update of the weights learns from; at the end of an epoch, those that are left.
+
+        >>> TrainConfig(batch_size=64, accumulation_steps=5).update_images
+        320
+        """
+        return self.effective_batch or self.batch_size * self.accumulation_steps
+
+    def parts(self, images: int) -> Parts:
+        """How an epoch of so many training images is cut into batches."""
+        return Parts(images, self.update_images, self.accumulation_steps)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain data, for JSON.
@@ -129,6 +154,16 @@ class TrainConfig:
         if ending.stopped or ending.killed:
             return _kept(ending.folder)
         return Failed(_cause_of_death(ending.exit_code), ending.log)
+
+
+def _require_effective_batch(images: int, batch_size: int, steps: int) -> None:
+    """Refuse an effective batch that does not give each of its parts between 1 and `batch_size` images."""
+    require_whole("effective_batch", images)
+    if not steps <= images <= steps * batch_size:
+        raise InputError(
+            f"{steps} batches of at most {batch_size} hold {steps} to {steps * batch_size} images and an "
+            f"effective_batch of {images} came; give a number between, or another batch_size or accumulation_steps"
+        )
 
 
 def _dataset_name(name: object) -> str:
@@ -186,6 +221,90 @@ def require_fitting_batch(config: TrainConfig, info: DatasetInfo) -> None:
             f"a batch of {config.batch_size} is larger than the {images} training images of {info.name} that are "
             f"used; give a batch_size of at most {images}, or more images"
         )
+    if (config.accumulation_steps - 1) * config.batch_size >= images:
+        most = math.ceil(images / config.batch_size)
+        raise InputError(
+            f"{config.accumulation_steps} batches of {config.batch_size} in one update are more than the {images} "
+            f"training images of {info.name} that are used; give at most {most} accumulation_steps, or more images"
+        )
+
+
+# Batches and memory.
+
+
+@dataclass(frozen=True)
+class Part:
+    """A batch that is computed at once: `size` images from `begin` on, of the images of update number `update`.
+
+    `weight`, on the loss of each image, makes the mean over an update's batches that over its images. A part may have
+    no image (`size` 0), because the optimizer counts on as many batches in every update.
+    """
+
+    update: int
+    begin: int
+    size: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How an epoch is cut: into updates of `effective_batch` images, and each of these into `accumulation_steps` parts.
+
+    The last update has the images that are left. Every update has the same number of parts, as even as can be.
+
+    >>> parts = Parts(images=1294, effective_batch=320, accumulation_steps=5)
+    >>> parts.updates, parts.batches, [parts[number].size for number in range(15, 25)]
+    (5, 25, [64, 64, 64, 64, 64, 3, 3, 3, 3, 2])
+    """
+
+    images: int
+    effective_batch: int
+    accumulation_steps: int
+
+    @property
+    def updates(self) -> int:
+        """How often the weights move in one epoch."""
+        return math.ceil(self.images / self.effective_batch)
+
+    @property
+    def batches(self) -> int:
+        """Parts in one epoch, the empty ones, too."""
+        return self.updates * self.accumulation_steps
+
+    def __getitem__(self, number: int) -> Part:
+        """Part `number` of the epoch, from 0 to `batches` - 1."""
+        update, at = divmod(number, self.accumulation_steps)
+        images = min(self.effective_batch, self.images - update * self.effective_batch)
+        least, larger = divmod(images, self.accumulation_steps)
+        size = least + (at < larger)
+        return Part(update, at * least + min(at, larger), size, size * self.accumulation_steps / images)
+
+
+def largest_fitting(fits: Callable[[int], bool], most: int, *, power_of_two: bool = False) -> int:
+    """The largest number from 1 to `most` (or power of two among them) that fits; 0 where not even 1 does.
+
+    `fits` is true up to some number and false above it; it is asked seldom: first for the largest, then by halving.
+
+    >>> [largest_fitting(lambda number: number <= 100, 1000, power_of_two=two) for two in (False, True)]
+    [100, 64]
+    """
+    sizes: Sequence[int] = [1 << power for power in range(most.bit_length())] if power_of_two else range(1, most + 1)
+    if fits(sizes[-1]):
+        return sizes[-1]
+    at = last_fitting(lambda number: fits(sizes[number]), -1, len(sizes) - 1)
+    return sizes[at] if at >= 0 else 0
+
+
+def last_fitting(fits: Callable[[int], bool], fitting: int, failing: int) -> int:
+    """The last number that fits, from `fitting`, which does, to before `failing`, which does not: by halving.
+
+    >>> last_fitting(lambda number: number <= 100, 64, 128)
+    100
+    """
+    while failing - fitting > 1:
+        middle = (fitting + failing) // 2
+        fitting, failing = (middle, failing) if fits(middle) else (fitting, middle)
+    return fitting
 
 
 def network_of(config: TrainConfig, info: DatasetInfo) -> Architecture:
@@ -232,7 +351,10 @@ def _size(shape: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins: the data are in memory and the network is built. Epochs and steps count from 1."""
+    """Training begins: the data are in memory and the network is built. Epochs and steps count from 1.
+
+    A step computes one batch; with accumulation, the weights move once in `accumulation_steps` of them.
+    """
 
     params: int
     steps_per_epoch: int

@@ -26,6 +26,7 @@ from toolkit.errors import InputError
 # name -> what it measures
 BENCHMARKS = {
     "training": "our training against a bare model.fit; how fast a run starts and stops; what it leaves behind",
+    "memory": "predicted memory beside measured; planned batches under a hard limit; how fast the arithmetic is",
 }
 PACKAGES = ("cnn-toolkit", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "gradio")
 ROOT = Path(__file__).parents[2]
@@ -130,11 +131,21 @@ def bench_command(name: str, quick: bool = False, as_json: bool = False, seed: i
         results = ROOT / "book" / "results"
         results.mkdir(parents=True, exist_ok=True)
         (results / f"{name}.json").write_text(report.to_json() + "\n", encoding="utf-8")
+        draw_into(results, report)
     if as_json:
         sys.stdout.write(report.to_json() + "\n")
     else:
         show(report, Console())
     return 0 if report.ok else 1
+
+
+def draw_into(results: Path, report: Report) -> None:
+    """Save the picture of a benchmark that has one, a function `picture(report)`, beside its report."""
+    picture = getattr(importlib.import_module(f"toolkit.benchmarks.{report.name}"), "picture", None)
+    if picture is not None:
+        from toolkit.figures import save_figure
+
+        save_figure(picture(report), results / f"{report.name}.png")
 
 
 def show(report: Report, console: Console) -> None:

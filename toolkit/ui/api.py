@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 import gradio as gr
 from gradio.events import api
 
-from toolkit import export
+from toolkit import export, show
 from toolkit.answers import ask
 from toolkit.arithmetic import InputError
 from toolkit.costs import costs
@@ -17,6 +17,7 @@ from toolkit.pictures import uploaded
 from toolkit.training import TrainConfig
 from toolkit.ui.calculator import START, Settings, whole
 from toolkit.ui.components import visitor
+from toolkit.ui.planner import Wish
 from toolkit.ui.run_views import LETTERS
 
 P = ParamSpec("P")
@@ -43,7 +44,25 @@ def cost(
 ) -> Plain:
     """What a network with a name costs: parameters, MACs, bytes and its layers. `input_size` is written 224x224x3."""
     settings = Settings(str(network), str(input_size), batch, str(dtype), str(optimizer), [], None)
-    return settings.price(settings.net()).to_dict()
+    net = settings.net()
+    return show.told(settings.price(net), *settings.peaks(net))
+
+
+@in_words
+def plan(
+    network: str = START,
+    input_size: str = "",
+    wanted: int = 300,
+    limit_gib: float | None = None,
+    dtype_policy: str = "float32",
+    optimizer: str = "adam",
+) -> Plain:
+    """The largest batch whose training fits into a memory, and the accumulation steps for the wish; the naive answer.
+
+    Without `limit_gib`, the limit is the memory that is free on this server.
+    """
+    wish = Wish(str(network), str(input_size), wanted, limit_gib, str(dtype_policy), str(optimizer))
+    return wish.advice().to_dict()
 
 
 @in_words
@@ -112,6 +131,7 @@ def add_endpoints(jobs: Jobs) -> None:
     for function in (
         cost,
         cost_of_layers,
+        plan,
         in_words(trainings.job),
         in_words(trainings.stop),
         in_words(trainings.train),

@@ -1,7 +1,8 @@
 """The first tab: what a network costs, at once, while its layers and settings change."""
 
+import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor, nan
 from pathlib import Path
@@ -17,15 +18,21 @@ from toolkit.costs import Costs, Network, costs, rows_of
 from toolkit.errors import InputError
 from toolkit.keras_files import read_keras_file
 from toolkit.layers import Architecture, Shape
+from toolkit.measurements import Measurements, Question
+from toolkit.memory_reports import POLICY_OF, peaks
+from toolkit.runtimes import MemoryEstimate
 from toolkit.show import parse_shape
-from toolkit.ui import views
-from toolkit.ui.components import Updates, area, at_once, message_area
+from toolkit.ui import memory_views, views
+from toolkit.ui.components import Updates, area, at_once, message_area, visitor
 from toolkit.ui.drawing import network_drawing
 from toolkit.ui.markup import message
 
 START = "small_cnn"
 LARGEST = 10**9
+SECONDS_BETWEEN_VIEWS = 0.5
 OWN, OPENED = "own layers", "opened file"
+# What other tabs call the network that is set here.
+FROM_CALCULATOR = "the Calculator's network"
 EDITOR = "Edit"
 SHARING = "Share"
 DETAILS = ("Layers", "Drawing", EDITOR, SHARING)
@@ -61,8 +68,21 @@ class Settings:
 
     def price(self, net: Network) -> Costs:
         """What it costs; raises InputError."""
-        name = Path(self.file).name if self.network == OPENED and self.file else "model"
-        return costs(net, whole("the batch", self.batch), self.dtype, self.optimizer, name=name)
+        return costs(net, whole("the batch", self.batch), self.dtype, self.optimizer, name=self._name())
+
+    def peaks(self, net: Network) -> tuple[MemoryEstimate, ...]:
+        """The predicted peaks of inference and training; raises InputError."""
+        return peaks(net, whole("the batch", self.batch), self.dtype, self.optimizer, self._name())
+
+    def question(self, training: bool) -> Question:
+        """What to measure; raises InputError where Keras does not train in the chosen dtype."""
+        if self.dtype not in POLICY_OF:
+            raise InputError(f"{self.dtype} cannot be measured: Keras trains in {', '.join(POLICY_OF)}; choose one")
+        batch = whole("the batch", self.batch)
+        return Question(self.net(), batch, training, POLICY_OF[self.dtype], self.optimizer, self._name())
+
+    def _name(self) -> str:
+        return Path(self.file).name if self.network == OPENED and self.file else "model"
 
     def _opened(self) -> str:
         if not self.file:
@@ -96,17 +116,17 @@ def whole(what: str, value: float | str | None) -> int:
 # Texts.
 
 
-def exported(price: Costs, net: Network, form: str) -> str:
+def exported(price: Costs, net: Network, form: str, peaks: Sequence[MemoryEstimate] = ()) -> str:
     """The network or its costs as text in one of `FORMATS`."""
     match form:
         case "Markdown":
-            return show.markdown(price)
+            return show.markdown(price, *peaks)
         case "Keras code":
             return export.keras_code(net, price.name)
         case "Text diagram":
             return show.diagram(net)
         case _:
-            return show.to_json(price)
+            return show.to_json(price, *peaks)
 
 
 def table_of(net: Network) -> list[list[str]]:
@@ -177,7 +197,8 @@ written `3` or `1 x 7`. Branches stand between the rows `Branches: add` (or `con
 class Calculator:
     """The tab: its components, and what happens when one of them changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, measurements: Measurements) -> None:
+        self.measurements = measurements
         self.start = Settings(START, size_text(architecture(START).input_shape), 1, "float32", "adam", [], None)
         self.shown = gr.State(DETAILS[0])
         with gr.Row():
@@ -185,7 +206,12 @@ class Calculator:
                 self._controls()
             with gr.Column(scale=5, min_width=320):
                 self.problem = message_area(elem_id="price-problem")
-                self.totals = area(views.totals(self.start.price(self.start.net())), elem_id="totals")
+                net = self.start.net()
+                self.totals = area(views.totals(self.start.price(net), self.start.peaks(net)), elem_id="totals")
+                with gr.Row(elem_classes="measure"):
+                    self.measure_training = gr.Button("Measure a training step now", size="sm", elem_id="measure")
+                    self.measure_prediction = gr.Button("Measure a prediction now", size="sm")
+                self.measured = area(elem_id="measured")
         self._details()
         self._wire()
 
@@ -235,10 +261,23 @@ class Calculator:
         at_once(self.network.input, self._choose, looks, everything)
         at_once(self.table.input, self._edit, looks, everything)
         at_once(self.file.upload, self._open, looks, everything)
+        for button, measure in (
+            (self.measure_training, self._measure_training),
+            (self.measure_prediction, self._measure_prediction),
+        ):
+            button.click(
+                measure,
+                self.inputs,
+                self.measured,
+                show_progress="hidden",
+                api_visibility="private",
+                concurrency_limit=None,
+            )
         at_once(self.tabs.select, self._look, looks, [*everything, self.shown])
 
     def wire_page(self, page: gr.Blocks) -> None:
-        """Read the settings of a link when the page opens."""
+        """Read the settings of a link when the page opens; end the tab's measurement when it closes."""
+        page.unload(self._leave)
         shown = [self.problem, *self.inputs, self.totals, self.layers, self.link]
         at_once(page.load, self._load, [self.shown, self.form], shown)
 
@@ -289,24 +328,48 @@ class Calculator:
         controls = dict(zip(self.inputs, vars(settings).values(), strict=True)) if self.totals in updates else {}
         return {**controls, **updates}
 
+    async def _measure_training(self, request: gr.Request, *values: Any) -> AsyncIterator[str]:
+        async for shown in self._measure(Settings(*values), True, visitor(request)):
+            yield shown
+
+    async def _measure_prediction(self, request: gr.Request, *values: Any) -> AsyncIterator[str]:
+        async for shown in self._measure(Settings(*values), False, visitor(request)):
+            yield shown
+
+    async def _measure(self, settings: Settings, training: bool, owner: str) -> AsyncIterator[str]:
+        """A measurement as it goes on. It costs a coroutine and no thread while it waits."""
+        try:
+            question = await asyncio.to_thread(settings.question, training)
+            asked = await asyncio.to_thread(self.measurements.submit, question, owner)
+            while not (view := self.measurements.view(asked)).ended:
+                yield memory_views.measuring(view)
+                await asyncio.sleep(SECONDS_BETWEEN_VIEWS)
+            yield memory_views.measuring(view)
+        except InputError as error:
+            yield message(str(error))
+
+    def _leave(self, request: gr.Request) -> None:
+        self.measurements.leave(visitor(request))
+
     def _priced(self, shown: str, form: str, settings: Settings, request: gr.Request) -> Updates:
         """The totals, the link, and the one detail that is open; or the sentence that says why not."""
         try:
             net = settings.net()
             price = settings.price(net)
             address = link(query(settings, net), request) if settings.network != OPENED else ""
-            detail = self._detail(shown, form, price, net)
-            return {self.problem: "", self.totals: views.totals(price), self.link: address, **detail}
+            peaks = settings.peaks(net)
+            detail = self._detail(shown, form, price, net, peaks)
+            return {self.problem: "", self.totals: views.totals(price, peaks), self.link: address, **detail}
         except InputError as error:
             return {self.problem: message(str(error))}
 
-    def _detail(self, shown: str, form: str, price: Costs, net: Network) -> Updates:
+    def _detail(self, shown: str, form: str, price: Costs, net: Network, peaks: Sequence[MemoryEstimate]) -> Updates:
         match shown:
             case "Layers":
                 return {self.layers: views.layer_table(price)}
             case "Drawing":
                 return {self.drawing: network_drawing(price.name, price.rows)}
             case "Share":
-                return {self.code: gr.Code(exported(price, net, form), language=FORMATS[form])}
+                return {self.code: gr.Code(exported(price, net, form, peaks), language=FORMATS[form])}
             case _:
                 return {}

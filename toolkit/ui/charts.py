@@ -10,6 +10,8 @@ Point = tuple[float, float]
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, 26, 12, 34
+# Beside bars stand bytes with their unit, which are longer than the numbers beside curves.
+BAR_LEFT = 58
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,24 @@ class Axis:
     def __call__(self, value: float) -> float:
         span = self.high - self.low or 1.0
         return round(self.start + (value - self.low) / span * (self.end - self.start), 1)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a picture: what stands below it, how tall it is, and the class that names its colour."""
+
+    name: str
+    value: float
+    class_: str
+
+
+@dataclass(frozen=True)
+class Level:
+    """A line across a picture at one height, with its name."""
+
+    name: str
+    value: float
+    class_: str
 
 
 def nice_step(span: float, steps: int = 5) -> float:
@@ -91,8 +111,7 @@ def _spoken(title: str, curves: Sequence[Curve], show_y: Callable[[float], str])
 def _grid(x: Axis, y: Axis, show_y: Callable[[float], str], x_label: str) -> Html:
     across = [_y_tick(value, x, y, show_y(value)) for value in ticks(y.low, y.high)]
     along = [_x_tick(value, x, y) for value in ticks(x.low, x.high) if value == int(value)]
-    name = tag("text", x_label, x=(x.start + x.end) / 2, y=HEIGHT - 3, text_anchor="middle")
-    return tag("g", *across, *along, name, class_="grid", aria_hidden="true")
+    return tag("g", *across, *along, _x_name(x_label, x), class_="grid", aria_hidden="true")
 
 
 def _y_tick(value: float, x: Axis, y: Axis, text: str) -> Html:
@@ -127,3 +146,49 @@ def _end_labels(curves: Sequence[Curve], x: Axis, y: Axis) -> list[Html]:
         place = x(curve.points[-1][0]) + 8
         labels.append(tag("text", curve.name[0], x=place, y=lowest + 4, class_=f"name {curve.class_}"))
     return labels
+
+
+# Bars.
+
+
+def bar_chart(
+    title: str,
+    bars: Sequence[Bar],
+    levels: Sequence[Level],
+    *,
+    y_high: float,
+    x_label: str,
+    show_y: Callable[[float], str] = "{:g}".format,
+) -> Html:
+    """Bars side by side, with levels across them. A bar taller than `y_high` is cut off and gets an arrow."""
+    y = Axis(0, y_high, HEIGHT - BOTTOM, TOP)
+    x = Axis(0, len(bars), BAR_LEFT, WIDTH - TOP)
+    drawn = [_bar(bar, x(index), x(index + 1), y, show_y) for index, bar in enumerate(bars)]
+    across = [_level(level, x, y) for level in levels if level.value <= y_high]
+    values = [(each.name, each.value) for each in bars] + [(each.name, each.value) for each in levels]
+    spoken = f"{title}: {', '.join(f'{name} {show_y(value)}' for name, value in values)}"
+    grid = [*(_y_tick(value, x, y, show_y(value)) for value in ticks(0, y_high)), _x_name(x_label, x)]
+    inside = [tag("g", *grid, class_="grid", aria_hidden="true"), *drawn, *across]
+    picture = tag("svg", *inside, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=spoken)
+    return tag("figure", tag("figcaption", title), picture, class_="chart")
+
+
+def _x_name(text: str, x: Axis) -> Html:
+    return tag("text", text, x=(x.start + x.end) / 2, y=HEIGHT - 3, text_anchor="middle")
+
+
+def _bar(bar: Bar, left: float, right: float, y: Axis, show_y: Callable[[float], str]) -> Html:
+    gap, top = 0.15 * (right - left), y(min(bar.value, y.high))
+    width, middle = round(right - left - 2 * gap, 1), round((left + right) / 2, 1)
+    hint = tag("title", f"{bar.name}: {show_y(bar.value)}")
+    box = tag(
+        "rect", hint, x=left + gap, y=top, width=width, height=round(y.start - top, 1), class_=f"column {bar.class_}"
+    )
+    arrow = [tag("text", "↑", x=middle, y=top - 2, text_anchor="middle")] if bar.value > y.high else []
+    return join([box, *arrow, tag("text", bar.name, x=middle, y=y.start + 16, text_anchor="middle")])
+
+
+def _level(level: Level, x: Axis, y: Axis) -> Html:
+    height = y(level.value)
+    line = tag("line", x1=x.start, x2=x.end, y1=height, y2=height, class_=f"level {level.class_}")
+    return join([line, tag("text", level.name, x=x.start + 4, y=height - 4, class_="level-name")])

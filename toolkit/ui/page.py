@@ -6,12 +6,14 @@ import sys
 import gradio as gr
 
 from toolkit.jobs import Jobs, Limits
+from toolkit.measurements import Measurements
 from toolkit.pictures import Shelf
 from toolkit.processes import warm_up
 from toolkit.ui.api import add_endpoints
 from toolkit.ui.calculator import Calculator
 from toolkit.ui.components import area, at_once
 from toolkit.ui.markup import join, tag
+from toolkit.ui.planner import Planner
 from toolkit.ui.predictor import Predictor
 from toolkit.ui.theme import STYLE, theme
 from toolkit.ui.trainer import Trainer
@@ -29,7 +31,9 @@ def build_page(jobs: Jobs | None = None) -> gr.Blocks:
         area(join([tag("h1", TITLE), tag("p", SUBTITLE)]), elem_classes="title")
         with gr.Tabs() as tabs:
             with gr.Tab("Calculator"):
-                calculator = Calculator()
+                calculator = Calculator(Measurements(jobs.limits, jobs.folder))
+            with gr.Tab("Batch planner") as planner_tab:
+                Planner(calculator, planner_tab)
             with gr.Tab("Train two", id="train") as tab:
                 trainer = Trainer(jobs, calculator, tab)
             with gr.Tab("Predict"):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from toolkit import show
-from toolkit.jobs import Forecast, JobView, RunView, seconds_left, training_curve
+from toolkit.jobs import Forecast, JobView, RunView, forecast, seconds_left, training_curve
 from toolkit.training import TrainConfig, TrainResult
 from toolkit.ui.charts import Curve, line_chart
 from toolkit.ui.markup import Html, bar, join, table, tag
@@ -17,12 +17,26 @@ READABLE_CLASSES = 20
 DARKEST = 50
 
 
-def forecast_line(ahead: Forecast) -> Html:
-    """What a run will take, beside its controls."""
-    price = ahead.costs
-    figures = (tag("b", f"{price.params:,}"), " parameters · ", tag("b", show.readable_bytes(price.training_bytes)))
-    work = f" to train with a batch of {price.batch} · {show.readable_count(ahead.macs)} MACs in all"
-    return tag("p", *figures, work, class_="forecast")
+def forecast_line(ahead: Forecast, limit_bytes: int) -> Html:
+    """What a run will take, beside its controls: its size, its plan and its predicted peak within the limit."""
+    price, estimate = ahead.costs, ahead.estimate
+    size = tag("p", tag("b", f"{price.params:,}"), f" parameters · {show.readable_count(ahead.macs)} MACs in all")
+    share = ahead.process_bytes / max(limit_bytes, 1)
+    peak = tag("b", show.readable_bytes(ahead.process_bytes))
+    of = f"of the {show.readable_bytes(limit_bytes)} that it may have"
+    label = f"Predicted peak: {share:.0%} {of}"
+    parts = (
+        f"framework {show.readable_bytes(ahead.framework_bytes)}, network and its step "
+        f"{show.readable_bytes(estimate.peak_bytes)}, images {show.readable_bytes(ahead.data_bytes)}"
+    )
+    plan = tag("p", "Plan: ", tag("b", plan_text(ahead)), ", predicted peak ", peak, f", {share:.0%} {of}")
+    return tag("div", size, plan, bar(share, label=label), tag("small", parts), class_="forecast")
+
+
+def plan_text(ahead: Forecast) -> str:
+    """How many images are computed at once, and how often before the weights move."""
+    batch, steps = ahead.estimate.batch_size, ahead.accumulation_steps
+    return f"batch {batch} × {steps} steps = {batch * steps}" if steps > 1 else f"batch {batch}"
 
 
 def preview(configs: Sequence[TrainConfig]) -> JobView:
@@ -159,6 +173,7 @@ def summary(a: TrainResult, b: TrainResult) -> str:
 
 def comparison(ended: Sequence[tuple[str, TrainResult]]) -> Html:
     """The measures side by side; the better one of each line is marked."""
+    predicted = [forecast(result.config).process_bytes for _, result in ended]
     lines = [
         _compared("Test accuracy", [result.test_accuracy for _, result in ended], "{:.2%}", max),
         _compared("Test loss", [result.test_loss for _, result in ended], "{:.4f}", min),
@@ -168,9 +183,15 @@ def comparison(ended: Sequence[tuple[str, TrainResult]]) -> Html:
         _compared(
             "Peak memory of the process", [result.peak_memory_bytes / 1e6 for _, result in ended], "{:,.0f} MB", min
         ),
+        ["Predicted beforehand", *(show.readable_bytes(peak) for peak in predicted)],
+        ["Predicted / peak", *(_ratio(peak, result) for peak, (_, result) in zip(predicted, ended, strict=True))],
         ["Epochs", *(f"{result.epochs_done} of {result.config.epochs}" for _, result in ended)],
     ]
     return table(["", *(f"Model {letter}" for letter, _ in ended)], lines, caption="Both models compared")
+
+
+def _ratio(predicted: int, result: TrainResult) -> str:
+    return f"{predicted / result.peak_memory_bytes:.2f}"
 
 
 def _compared(what: str, values: Sequence[float], form: str, best: Callable[[Sequence[float]], float]) -> list[str]:

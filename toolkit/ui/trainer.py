@@ -11,16 +11,15 @@ import gradio as gr
 
 from toolkit.arithmetic import InputError
 from toolkit.datasets import DATASETS
-from toolkit.jobs import FILES, Jobs, JobView, bundle, check_size, forecast
+from toolkit.jobs import FILES, Forecast, Jobs, JobView, bundle, check_size, forecast, memory_limit
 from toolkit.layers import Architecture
 from toolkit.training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, TrainConfig
 from toolkit.ui import run_views
-from toolkit.ui.calculator import Calculator, Settings, whole
+from toolkit.ui.calculator import FROM_CALCULATOR, Calculator, Settings, whole
 from toolkit.ui.components import Updates, area, at_once, message_area, typed_in, visitor
-from toolkit.ui.markup import message
+from toolkit.ui.markup import Html, message
 from toolkit.ui.views import title
 
-FROM_CALCULATOR = "the Calculator's network"
 NETWORKS = ("small_cnn", "dense_baseline", "lenet5", "alexnet_28", "alexnet_32", "vit_tiny", "mobilenet_v2", "resnet18")
 USUAL = TrainConfig()
 SECONDS_BETWEEN_VIEWS = 0.5
@@ -42,6 +41,7 @@ class Choice:
     epochs: float
     augmentation: str
     schedule: str
+    accumulation_steps: float
     seed: float | None
 
     def config(self, dataset: str, network: Architecture | None) -> TrainConfig:
@@ -60,6 +60,7 @@ class Choice:
             epochs=whole("epochs", self.epochs),
             augmentation=self.augmentation,
             schedule=self.schedule,
+            accumulation_steps=whole("the accumulation steps", self.accumulation_steps),
             seed=whole("the seed", self.seed),
         )
 
@@ -85,6 +86,9 @@ class ModelControls:
     def _rare_controls(self) -> None:
         self.augmentation = gr.Dropdown(list(AUGMENTATIONS), value="none", label="Augmentation")
         self.schedule = gr.Dropdown(list(SCHEDULES), value=USUAL.schedule, label="Schedule")
+        self.accumulation_steps = gr.Slider(
+            1, 32, 1, step=1, label="Accumulation steps", info="batches that the weights move once for"
+        )
         self.seed = gr.Number(0, label="Seed", precision=0, minimum=0)
 
     @property
@@ -92,7 +96,8 @@ class ModelControls:
         """The components of `Choice`, in its order."""
         return [
             *(self.architecture, self.channels, self.dropout, self.batch_size, self.learning_rate),
-            *(self.optimizer, self.epochs, self.augmentation, self.schedule, self.seed),
+            *(self.optimizer, self.epochs, self.augmentation, self.schedule, self.accumulation_steps),
+            self.seed,
         ]
 
     def start(self) -> Choice:
@@ -141,7 +146,7 @@ class Trainer:
             changes = [typed_in(component) for component in (self.dataset, *model.inputs)]
             outputs = [model.forecast, model.channels, model.dropout]
             at_once([*changes, self.tab.select], partial(self._forecast, model), self._asked(model), outputs)
-            model.forecast.value = run_views.forecast_line(forecast(model.start().config("digits", None)))
+            model.forecast.value = self._told(forecast(model.start().config("digits", None)))
         for button, model_number in zip(self.stops, (0, 1, None), strict=True):
             at_once(button.click, partial(self._stop, model_number), self.job, self.problem)
 
@@ -181,9 +186,12 @@ class Trainer:
         own = {control: gr.update(visible=small) for control in (model.channels, model.dropout)}
         try:
             (config,) = self._configs(dataset, values)
-            return {model.forecast: run_views.forecast_line(check_size(config, self.jobs.limits)), **own}
+            return {model.forecast: self._told(check_size(config, self.jobs.limits)), **own}
         except InputError as error:
             return {model.forecast: message(str(error)), **own}
+
+    def _told(self, ahead: Forecast) -> Html:
+        return run_views.forecast_line(ahead, memory_limit(self.jobs.limits))
 
     def _begin(self, request: gr.Request, dataset: str, *values: Any) -> Updates:
         try:

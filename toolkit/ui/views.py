@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 
 from toolkit import show
 from toolkit.costs import Costs, Row
+from toolkit.runtimes import MemoryEstimate
 from toolkit.ui.drawing import FAMILIES, family
 from toolkit.ui.markup import Html, cards, join, table, tag
+from toolkit.ui.memory_views import estimate_bar, parts_bar
 
 TITLES = {
     "three_layers": "Three layers",
@@ -26,13 +28,7 @@ TITLES = {
     "small_cnn": "Small CNN",
     "dense_baseline": "Dense baseline",
 }
-PARTS = {
-    "weights": "weights",
-    "gradients": "gradients",
-    "optimizer": "optimizer's memory",
-    "activations": "activations kept for the backward pass",
-    "input": "input",
-}
+PARTS = {"optimizer": "optimizer's memory", "activations": "activations kept for the backward pass"}
 
 
 def title(name: str) -> str:
@@ -47,29 +43,52 @@ def title(name: str) -> str:
 # The calculator.
 
 
-def totals(price: Costs) -> Html:
-    """The figures with their conventions, and where parameters and memory go."""
+def totals(price: Costs, peaks: Sequence[MemoryEstimate] = ()) -> Html:
+    """The figures with their conventions, and where parameters and memory go; `peaks` are the predicted ones."""
     strips = tag(
         "div",
         _strip("Parameters", "from input to output", price.rows, lambda row: row.params, show.readable_count),
         _strip("Activations", "output of each layer", price.rows, _activation_bytes(price), show.readable_bytes),
         class_="pair",
     )
-    return join([cards(figures(price)), strips, _families(price.rows), memory_bar(price)])
+    bars = [estimate_bar(each) for each in peaks if each.training]
+    return join([cards(figures(price, peaks)), strips, _families(price.rows), *bars, memory_bar(price)])
 
 
-def figures(price: Costs) -> list[tuple[str, str, str]]:
+def figures(price: Costs, peaks: Sequence[MemoryEstimate] = ()) -> list[tuple[str, str, str]]:
     """What a network costs, as (what, how much, convention)."""
-    images = f"{price.batch} image" + "s" * (price.batch > 1)
     unknown = f"; not those of {', '.join(price.uncounted)}" if price.uncounted else ""
     return [
         ("Parameters", f"{price.params:,}", "all numbers that the network keeps"),
         ("Trainable", f"{price.trainable_params:,}", "those that training changes"),
         ("MACs", show.readable_count(price.macs), f"for one image; 1 MAC = 2 FLOPs{unknown}"),
         ("Weights", show.readable_bytes(price.weights_bytes), f"parameters in {price.dtype}; 1 MB = 10⁶ bytes"),
+        *(_peak(each) for each in peaks),
+        *([] if peaks else _by_the_book(price)),
+    ]
+
+
+def _peak(estimate: MemoryEstimate) -> tuple[str, str, str]:
+    what = "Peak to train" if estimate.training else "Peak to predict"
+    step = f"one step with {estimate.optimizer}, " if estimate.training else ""
+    return (
+        what,
+        show.readable_bytes(estimate.peak_bytes),
+        f"predicted, above the framework; {step}{_images(estimate.batch_size)}",
+    )
+
+
+def _by_the_book(price: Costs) -> list[tuple[str, str, str]]:
+    """The sums of textbooks, where no framework's peak is known."""
+    images = _images(price.batch)
+    return [
         ("Memory to predict", show.readable_bytes(price.inference_bytes), f"weights and live activations, {images}"),
         ("Memory to train", show.readable_bytes(price.training_bytes), f"one step with {price.optimizer}, {images}"),
     ]
+
+
+def _images(batch: int) -> str:
+    return f"{batch} image" + "s" * (batch > 1)
 
 
 def _activation_bytes(price: Costs) -> Callable[[Row], int]:
@@ -102,19 +121,10 @@ def _families(rows: Sequence[Row]) -> Html:
 
 
 def memory_bar(price: Costs) -> Html:
-    """The bytes of one training step as one bar, in the order of its parts."""
-    total = price.training_bytes or 1
-    parts = [(index, PARTS[name], size) for index, (name, size) in enumerate(price.training_parts.items())]
-    bars = (_memory_part(index, f"{text}: {show.readable_bytes(size)}", size / total) for index, text, size in parts)
-    keys = (tag("li", f"{text} {show.readable_bytes(size)}", class_=f"key part{index}") for index, text, size in parts)
-    spoken = ", ".join(f"{text} {show.readable_bytes(size)}" for _, text, size in parts)
-    caption = tag("figcaption", "Memory of one training step")
-    stack = tag("div", *bars, class_="stack", role="img", aria_label=spoken)
-    return tag("figure", caption, stack, tag("ul", *keys, class_="legend"))
-
-
-def _memory_part(index: int, text: str, share: float) -> Html:
-    return tag("i", class_=f"part{index}", style=f"width:{100 * share:.2f}%", title=text)
+    """The bytes of one training step as textbooks add them up."""
+    caption = f"By the book: {show.readable_bytes(price.training_bytes)}"
+    small = "the sum that textbooks teach for one training step; a framework's peak is another"
+    return parts_bar(caption, small, price.training_parts, PARTS)
 
 
 def layer_table(price: Costs) -> Html:

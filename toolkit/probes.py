@@ -1,0 +1,380 @@
+"""A measurement of memory from the inside: what happens in the worker. It imports Keras, and only workers import it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import math
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.build import build
+from toolkit.errors import InputError
+from toolkit.memory import (
+    TIMED_OUT,
+    Compiled,
+    Failed,
+    Measurement,
+    MemoryEvent,
+    Probe,
+    Progress,
+    does_not_fit,
+    tells_of_memory,
+)
+from toolkit.processes import Context
+from toolkit.system import PeakMemory, process_memory
+
+Array = NDArray[Any]
+# Keras's `jit_compile` for each execution; "auto" is what it chooses where nobody says anything.
+JIT: dict[str, bool | str] = {"tensorflow": False, "onednn": False, "xla": True, "jax": True, "gpu": "auto"}
+OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
+    "sgd": keras.optimizers.SGD,
+    "momentum": lambda **options: keras.optimizers.SGD(momentum=0.9, **options),
+    "rmsprop": keras.optimizers.RMSprop,
+    "adagrad": keras.optimizers.Adagrad,
+    "lion": keras.optimizers.Lion,
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+    "nadam": keras.optimizers.Nadam,
+}
+# What XLA's kernels for processors take beside what the compiler planned, as a share of its temporaries. Measured on
+# ResNet-18, ResNet-50 and VGG-11 at batches of 1 to 16: 0.04 to 0.15 (JAX 0.10.2, two processors).
+WORKSPACE = 0.11
+
+
+class TooMuch(Exception):  # noqa: N818 - it is told to people as a result
+    """The resident peak went above the limit."""
+
+
+def measure(probe: Probe, context: Context) -> MemoryEvent:
+    """Step as `probe` says and return the last event; whatever goes wrong becomes a sentence."""
+    return told(probe, context, _measure)
+
+
+def told(probe: Probe, context: Context, work: Callable[[Probe, Context], MemoryEvent]) -> MemoryEvent:
+    """What `work` answers within the time allowed, or the sentence for what went wrong."""
+    end_after(probe.seconds)
+    try:
+        with context.stop.interrupting():
+            return work(probe, context)
+    except KeyboardInterrupt:
+        return Failed("the measurement was stopped before it was done")
+    except InputError as error:
+        return Failed(str(error))
+    except Exception as error:
+        name, text = type(error).__name__, str(error)
+        if isinstance(error, TooMuch) or tells_of_memory(f"{name}: {text}"):
+            return does_not_fit(probe, text)
+        first_line = next(iter(text.splitlines()), "")
+        return Failed(f"{probe.step} failed: {name}: {first_line}", detail=traceback.format_exc())
+
+
+def end_after(seconds: float) -> None:
+    """End this process after so many seconds, whatever it is doing then."""
+    if sys.platform == "win32":
+        clock = threading.Timer(seconds, os._exit, [TIMED_OUT])
+        clock.daemon = True
+        clock.start()
+    else:  # the kernel's own clock needs no thread that gets its turn
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _measure(probe: Probe, context: Context) -> Measurement:
+    framework = framework_memory(context)
+    on_gpu = probe.execution == "gpu"
+    begun = time.monotonic()
+    with limited(probe.limit_bytes):
+        reader = device_peak() if on_gpu else framework
+        step = prepared(probe)
+        context.send(Progress("built", reader.read()))
+        peaks = list(_stepped(probe, context, step, reader))
+    before = 0 if on_gpu else framework.before
+    return Measurement(
+        network=probe.network,
+        batch_size=probe.batch_size,
+        training=probe.training,
+        dtype_policy=probe.dtype_policy,
+        optimizer=probe.optimizer,
+        execution=probe.execution,
+        peak_bytes=peaks[-1] - before,
+        framework_bytes=before,
+        process_bytes=peaks[-1],
+        step_peaks=tuple(peak - before for peak in peaks),
+        seconds=round(time.monotonic() - begun, 3),
+        accumulation_steps=probe.accumulation_steps,
+        exact=on_gpu or framework.exact,
+    )
+
+
+def framework_memory(context: Context) -> PeakMemory:
+    """The state that everything is measured from: the framework is imported and nothing is built."""
+    gc.collect()
+    peak = PeakMemory()
+    context.send(Progress("imported", peak.before))
+    return peak
+
+
+class Reader(Protocol):
+    """Knows the highest use of memory so far."""
+
+    def read(self) -> int:
+        """Bytes."""
+
+
+def _stepped(probe: Probe, context: Context, step: Callable[[], object], reader: Reader) -> Iterator[int]:
+    """The peak after each step."""
+    steps = probe.steps if probe.accumulation_steps == 1 else 2 * probe.steps
+    for number in range(1, steps + 1):
+        step()
+        peak = reader.read()
+        if probe.limit_bytes is not None and peak > probe.limit_bytes:
+            raise TooMuch(f"{peak} bytes were resident")
+        context.send(Progress(f"step {number}", peak))
+        yield peak
+
+
+# Graphics processors.
+
+
+class _TensorFlowGpu:
+    """What TensorFlow's allocator on the first graphics processor has handed out at most."""
+
+    def __init__(self) -> None:
+        import tensorflow as tf
+
+        self._experimental = tf.config.experimental
+        self._experimental.reset_memory_stats("GPU:0")
+
+    def read(self) -> int:
+        return int(self._experimental.get_memory_info("GPU:0")["peak"])
+
+
+class _JaxGpu:
+    """The same of JAX's allocator."""
+
+    def __init__(self) -> None:
+        jax = importlib.import_module("jax")
+        self._device = jax.local_devices()[0]
+
+    def read(self) -> int:
+        return int((self._device.memory_stats() or {}).get("peak_bytes_in_use", 0))
+
+
+def device_peak() -> Reader:
+    """The reader for this backend's graphics processor; raises InputError where it sees none."""
+    name = keras.backend.backend()
+    readers: dict[str, Callable[[], Reader]] = {"tensorflow": _TensorFlowGpu, "jax": _JaxGpu}
+    if name not in readers or not keras.distribution.list_devices("gpu"):
+        raise InputError(f"{name} sees no graphics processor here; measure with another execution")
+    return readers[name]()
+
+
+# Limits.
+
+
+@contextlib.contextmanager
+def limited(limit: int | None) -> Iterator[None]:
+    """In this block the kernel refuses this process more than `limit` bytes of data: heap, private writable mappings
+    and stacks, touched or not (setrlimit(2), RLIMIT_DATA). Where the system has no such limit nothing is refused.
+    """
+    if limit is None or sys.platform != "linux":
+        yield
+        return
+    import resource  # exists on POSIX only
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+# The step.
+
+
+def prepared(probe: Probe) -> Callable[[], object]:
+    """Build and compile the model; the answer takes one step with it, always on the same random images."""
+    model = made(probe)
+    x = one_or_all([images(tensor, probe.batch_size) for tensor in model.inputs])
+    if not probe.training:
+        model.compile(jit_compile=JIT[probe.execution])
+        return lambda: model.predict_on_batch(x)
+    y = one_or_all([target(tensor, probe.batch_size) for tensor in model.outputs])
+    return lambda: model.train_on_batch(x, y)
+
+
+def made(probe: Probe) -> keras.Model:
+    """The model, compiled for training where it is to train."""
+    keras.config.set_dtype_policy(probe.dtype_policy)
+    model = _model(probe)
+    if probe.training:
+        loss = one_or_all([loss_of(tensor) for tensor in model.outputs])
+        model.compile(optimizer_of(probe), loss=loss, jit_compile=JIT[probe.execution])
+    return model
+
+
+def _model(probe: Probe) -> keras.Model:
+    if not isinstance(probe.net, str):
+        return build(probe.net)
+    import toolkit.keras_layers  # noqa: F401 - a configuration may name our own layers
+
+    config = with_policy(json.loads(probe.net), probe.dtype_policy)
+    try:
+        return keras.models.model_from_json(json.dumps(config))
+    except (TypeError, ValueError) as error:
+        first_line = next(iter(str(error).splitlines()), "")
+        raise InputError(f"{probe.network} cannot be built again from its configuration: {first_line}") from None
+
+
+def with_policy(config: Any, policy: str) -> Any:
+    """A model's configuration with this dtype policy in every layer.
+
+    >>> with_policy({"dtype": {"class_name": "DTypePolicy", "config": {"name": "float32"}}}, "mixed_bfloat16")
+    {'dtype': {'class_name': 'DTypePolicy', 'config': {'name': 'mixed_bfloat16'}}}
+    """
+    if isinstance(config, list):
+        return [with_policy(each, policy) for each in config]
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == "DTypePolicy":
+        return config | {"config": {"name": policy}}
+    return {key: with_policy(value, policy) for key, value in config.items()}
+
+
+def optimizer_of(probe: Probe) -> keras.optimizers.Optimizer:
+    """The optimizer; where gradients are added up, the weights change every second step."""
+    options = {} if probe.accumulation_steps == 1 else {"gradient_accumulation_steps": 2}
+    return OPTIMIZERS[probe.optimizer](**options)
+
+
+def one_or_all(values: list[Any]) -> Any:
+    """The value itself where there is only one."""
+    return values[0] if len(values) == 1 else values
+
+
+def images(tensor: Any, batch_size: int) -> Array:
+    """A random batch for one input of a model."""
+    shape = (batch_size, *tensor.shape[1:])
+    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
+        return np.zeros(shape, "int32")
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+def tells_classes(tensor: Any) -> bool:
+    """Whether an output is one row of numbers for each image."""
+    return len(tensor.shape) == 2
+
+
+def target(tensor: Any, batch_size: int) -> Array:
+    """What one output of a model is compared with."""
+    if tells_classes(tensor):
+        return np.random.default_rng(1).integers(0, tensor.shape[-1], batch_size)
+    return np.zeros((batch_size, *tensor.shape[1:]), np.float32)
+
+
+def loss_of(tensor: Any) -> str:
+    """The loss for one output of a model."""
+    return "sparse_categorical_crossentropy" if tells_classes(tensor) else "mse"
+
+
+# Compiling.
+
+
+def compile_step(probe: Probe, context: Context) -> MemoryEvent:
+    """Compile the step with JAX, run nothing, and return what its program will need."""
+    return told(probe, context, _compile)
+
+
+def _compile(probe: Probe, context: Context) -> Compiled:
+    framework = framework_memory(context)
+    jax = importlib.import_module("jax")
+    model = made(probe)
+    step, state, data = (_training_step if probe.training else _inference_step)(model, probe.batch_size)
+    context.send(Progress("built", framework.read()))
+    absent = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), data)
+    program = jax.jit(step, donate_argnums=0).lower(state, absent).compile()
+    context.send(Progress("compiled", framework.read()))
+    compiled = process_memory() - framework.before
+    analysis = program.memory_analysis()
+    temporaries = int(analysis.temp_size_in_bytes)
+    weights = sum(int(variable.value.nbytes) for variable in model.weights)
+    held = sum(int(leaf.nbytes) for leaf in jax.tree.leaves(state))
+    parts = {
+        "weights": weights,
+        "optimizer": held - weights,
+        "input": sum(int(leaf.nbytes) for leaf in jax.tree.leaves(data)),
+        "activations and temporaries": temporaries,
+        "results": max(int(analysis.output_size_in_bytes - analysis.alias_size_in_bytes), 0),
+    }
+    if probe.execution == "gpu":
+        return Compiled(parts, 0)
+    parts["compiler and runtime"] = max(compiled - held, 0)
+    parts["workspace"] = round(WORKSPACE * temporaries) + grouped_patches(program.as_text())
+    return Compiled(parts, framework.before)
+
+
+def grouped_patches(program: str) -> int:
+    """Bytes of the largest im2col matrix of a convolution in groups in XLA's text of a program for a processor.
+
+    XLA's convolutions write it into memory that its analysis does not know.
+
+    >>> grouped_patches("f32[1,4,4,8]{3,2,1,0} convolution(%a, %b), window={size=3x3}, feature_group_count=8")
+    4608
+    """
+    found = re.findall(r"(f32|f16|bf16)\[([\d,]+)\]\S* convolution\(.*size=(\d+)x(\d+).*feature_group_count=", program)
+    sizes = (
+        math.prod(map(int, shape.split(","))) * int(height) * int(width) * (4 if kind == "f32" else 2)
+        for kind, shape, height, width in found
+    )
+    return max(sizes, default=0)
+
+
+Step = tuple[Callable[..., object], tuple[list[Any], ...], tuple[Any, ...]]
+
+
+def _training_step(model: keras.Model, batch_size: int) -> Step:
+    """The function that `train_on_batch` compiles, the state that it is given, and the batch."""
+    one = [one_or_all([make(tensor, 1) for tensor in group]) for make, group in _fed(model)]
+    model._symbolic_build(data_batch=tuple(one))  # makes the metrics, as `train_on_batch` does first
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+    x, y = (one_or_all([make(tensor, batch_size) for tensor in group]) for make, group in _fed(model))
+    return model.train_step, _values(groups), (x, y, None)
+
+
+def _inference_step(model: keras.Model, batch_size: int) -> Step:
+    """The same of `predict_on_batch`."""
+
+    def step(state: tuple[list[Any], ...], data: tuple[Any, ...]) -> tuple[object, tuple[object, ...]]:
+        outputs, non_trainable = model.predict_step(state, data)
+        return outputs, (state[0], non_trainable)
+
+    x = one_or_all([images(tensor, batch_size) for tensor in model.inputs])
+    return step, _values((model.trainable_variables, model.non_trainable_variables)), (x,)
+
+
+def _fed(model: keras.Model) -> tuple[tuple[Callable[[Any, int], Array], list[Any]], ...]:
+    return (images, model.inputs), (target, model.outputs)
+
+
+def _values(groups: tuple[list[Any], ...]) -> tuple[list[Any], ...]:
+    return tuple([variable.value for variable in group] for group in groups)
