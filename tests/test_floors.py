@@ -54,7 +54,7 @@ FLOORS = {
 HEAVY = {
     "keras": {"build", "keras_layers", "fitting", "probes", "memory_command", "benchmarks"},
     "tensorflow": {"fitting", "probes"},
-    "matplotlib": {"figures", "drawings", "plots"},
+    "matplotlib": {"figures", "drawings", "plots", "benchmarks"},
     "gradio": {"ui"},
     "aiohttp": set(),
 }

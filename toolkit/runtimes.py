@@ -57,15 +57,15 @@ class Runtime:
 # TensorFlow takes by itself on processors with AVX-512 VNNI and the like. "xla": `jit_compile=True` on the processor.
 # "jax": Keras on JAX. "gpu": a GPU, whose memory is counted alone.
 RUNTIMES: Mapping[str, Runtime] = {
-    "onednn": Runtime(
-        *(650 * MB, 25 * MB, 1_810_000, 574_000, 1.09, 0.75, 1.35, 185 * MB, 1.23),
-        accuracy="training within 10 % for 34 of the 36 runs that it was fitted to, the worst 12 % too high",
-    ),
     "tensorflow": Runtime(
         *(650 * MB, 30 * MB, 1_810_000, 574_000, 0.83, 1.48, 0.0, 349 * MB, 1.23),
         columns=1.44,
         heap=0.31,
         accuracy="training within 10 % for 11 of the 14 runs that it was fitted to, the worst 19 % too low",
+    ),
+    "onednn": Runtime(
+        *(650 * MB, 25 * MB, 1_810_000, 574_000, 1.09, 0.75, 1.35, 185 * MB, 1.23),
+        accuracy="training within 10 % for 34 of the 36 runs that it was fitted to, the worst 12 % too high",
     ),
     "xla": Runtime(
         *(650 * MB, 168 * MB, 0, 6_200_000, 0.6, 10.0, 0.0, 0, 0.0, 5.0),
