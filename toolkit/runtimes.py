@@ -90,6 +90,8 @@ MAPPED = 32 * 2**20
 # The processor's last cache, where nobody says otherwise.
 CACHE = 32 * 2**20
 PER_VARIABLE_IN_INFERENCE = 400_000
+# Keras accumulates gradients in a branch of the graph, one for each variable.
+PER_VARIABLE_IN_ACCUMULATION = 1_500_000
 BUILDING = 1.1
 
 
@@ -278,6 +280,8 @@ def _training_parts(step: Step, runtime: Runtime, execution: str) -> dict[str, f
         + (runtime.cast * weights if step.size < FLOAT else 0)
     )
     parts["runtime"] = runtime.base + runtime.per_variable * variables + runtime.per_row * len(rows)
+    if step.accumulates and runtime.per_variable:
+        parts["runtime"] += PER_VARIABLE_IN_ACCUMULATION * variables
     parts["runtime"] += runtime.grouped if any(_is_grouped(row) for row in rows) else 0
     return parts
 

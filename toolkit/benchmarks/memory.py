@@ -170,7 +170,7 @@ FULL = (
     Case("resnet18", 8, execution="jax", methods=COMPILED),
     Case("resnet50", 4, execution="jax", methods=COMPILED),
 )
-QUICK_PLANS = ((Case("three_layers", 8), 1_200 * MB),)
+QUICK_PLANS = ((Case("three_layers", 4), 1_200 * MB),)
 # In MB; the least of each three leaves most networks less than their wish.
 TIGHT, MIDDLE, WIDE = (1_100, 1_250, 1_500), (2_000, 2_500, 3_000), (2_500, 3_000, 3_500)
 FULL_PLANS = tuple(
