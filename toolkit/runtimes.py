@@ -16,7 +16,7 @@ from toolkit import arithmetic
 from toolkit.arithmetic import require_choice, require_whole
 from toolkit.costs import Network, Row, Rows, rows_of
 from toolkit.layers import Architecture, Conv2D, InputLayer
-from toolkit.steps import FLOAT, Step, Tape
+from toolkit.steps import FLOAT, KINDS, Step, Tape
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 MB = 10**6
@@ -83,6 +83,8 @@ RUNTIMES: Mapping[str, Runtime] = {
 EXECUTIONS = tuple(RUNTIMES)
 # Compiled steps keep what the backward pass reads and fuse the rest: only activations grow with the batch.
 COMPILED = ("xla", "jax")
+# The order in which an estimate tells its parts.
+ORDER = (*KINDS, "workspace", "pool", "runtime")
 # The graph of an optimizer without slots has fewer nodes.
 PLAIN_OPTIMIZER = 0.6
 # glibc maps at the latest what is as large as this, and gives it back at once.
@@ -184,7 +186,7 @@ def _whole(parts: Mapping[str, float]) -> dict[str, int]:
         saved -= taken
     if parts.get("pool", 0) >= 1:
         found["pool"] = int(parts["pool"])
-    return {kind: bytes_ for kind, bytes_ in found.items() if bytes_ > 0}
+    return {kind: found[kind] for kind in sorted(found, key=ORDER.index) if found[kind] > 0}
 
 
 INFERENCE_ACCURACY = "inference within 15 % or 60 MB for most of the networks that were measured"

@@ -16,12 +16,14 @@ PARTS = {
     "optimizer": "optimizer's memory",
     "activations": "activations",
     "temporaries": "temporaries of the kernels",
+    "workspace": "workspace of the kernels",
     "runtime": "the framework's bookkeeping",
+    "pool": "gaps in the memory pool",
 }
 # How far a measurement is, in words.
 STAGES = {"": "a new process imports Keras", "imported": "building the network", "built": "the first step"}
 # A part has the same colour in every bar: style.css has one for each of these places and one more for all others.
-PLACES = ("weights", "gradients", "optimizer", "activations", "input", "temporaries", "runtime")
+PLACES = ("weights", "gradients", "optimizer", "activations", "input", "temporaries", "runtime", "workspace")
 
 
 def parts_bar(caption: str, small: str, parts: Mapping[str, int], names: Mapping[str, str]) -> Html:
