@@ -137,7 +137,8 @@ class TestLimits:
 
     def test_what_fits_is_measured(self, measured: tuple[Measurement, list[Progress]]) -> None:
         found, _ = measured
-        limit = found.process_bytes + 300 * MB
+        # RLIMIT_DATA counts what is reserved and never used, too; XLA's compiler reserves much.
+        limit = found.process_bytes + (1_500 if system.backend() == "jax" else 300) * MB
         assert measure_memory(TINY, 32, limit_bytes=limit).process_bytes <= limit
 
     def test_a_limit_below_the_framework_is_told(self) -> None:
