@@ -127,6 +127,7 @@ class TestKerasModels:
             measure_memory(keras.Sequential([keras.layers.Dense(3)]))
 
 
+@pytest.mark.tensorflow  # the mechanism is the same for every framework, and XLA takes its time
 @linux
 class TestLimits:
     def test_what_does_not_fit_is_told(self) -> None:
@@ -146,6 +147,7 @@ class TestLimits:
             measure_memory(TINY, limit_bytes=50 * MB)
 
 
+@pytest.mark.tensorflow
 class TestEnding:
     def test_a_timeout_is_a_sentence(self) -> None:
         begun = time.monotonic()
@@ -241,6 +243,7 @@ class TestEstimating:
         assert (found.method, found.batch_size, found.execution) == ("probing", 8, default_execution())
         assert found.peak_bytes == pytest.approx(measured[0].peak_bytes, abs=60 * MB)
 
+    @pytest.mark.tensorflow
     def test_a_line_is_drawn_through_two_batches(self) -> None:
         """A network whose batch is nearly all that it needs."""
         wide = Architecture("wide", (96, 96, 3), (Conv2D(32, 3, activation="relu"), Flatten(), Dense(2)))
