@@ -151,7 +151,7 @@ def conditions(estimate: MemoryEstimate) -> str:
 
     >>> from toolkit.architectures import lenet5
     >>> from toolkit.runtimes import predict_memory
-    >>> conditions(predict_memory(lenet5(), 32, training=False))
+    >>> conditions(predict_memory(lenet5(), 32, training=False, execution="tensorflow"))
     'batch 32, float32, TensorFlow on the processor'
     """
     how = [f"batch {estimate.batch_size}", estimate.dtype_policy]
