@@ -143,13 +143,17 @@ def measure(
     as_json: JSON = False,
 ) -> None:
     """Measure the peak of memory in a fresh process, beside what was predicted. Ctrl-C ends it."""
-    from toolkit.memory_command import application, is_application, measure_command, name_of
+    from toolkit.memory_command import application_and_rows, is_application, measure_command, name_of
 
     shape, limit_bytes = shape_of(input_size), parse_bytes(limit) if limit else None
-    found = network(net, shape)
+    rows: Network
+    if is_application(net):
+        built, rows = application_and_rows(net, shape)
+    else:
+        built = rows = network(net, shape)
     status = measure_command(
-        application(net, shape) if is_application(net) else found,
-        found,
+        built,
+        rows,
         batch,
         training=training,
         optimizer=optimizer,

@@ -33,7 +33,7 @@ def build(net: Network, *, seed: int | None = None, allocate: bool = True, name:
     for row in rows:
         tensors.append(_apply(row, [tensors[index] for index in row.reads]))
     entries = [tensor for tensor, row in zip(tensors, rows, strict=True) if isinstance(row.layer, InputLayer)]
-    return keras.Model(_one_or_all(entries), _one_or_all([tensors[index] for index in results(rows)]), name=name)
+    return keras.Model(one_or_all(entries), one_or_all([tensors[index] for index in results(rows)]), name=name)
 
 
 def without_weights(make: Callable[[], Built]) -> Built:
@@ -57,8 +57,12 @@ def without_weights(make: Callable[[], Built]) -> Built:
         return thread.submit(made).result()
 
 
-def _one_or_all(tensors: list[Any]) -> Any:
-    """The tensor itself where there is only one."""
+def one_or_all(tensors: list[Any]) -> Any:
+    """The tensor or array itself where there is only one, as Keras takes them.
+
+    >>> one_or_all(["x"]), one_or_all(["x", "y"])
+    ('x', ['x', 'y'])
+    """
     return tensors[0] if len(tensors) == 1 else tensors
 
 

@@ -60,12 +60,17 @@ def application(name: str, input_shape: Shape | None = None) -> keras.Model:
             raise InputError(f"{name} cannot be built for this input size: {str(error).splitlines()[0]}") from None
 
 
-def application_rows(name: str, input_shape: Shape | None = None) -> Rows:
-    """The rows of a model of `keras.applications`; raises InputError where there is none."""
+def application_and_rows(name: str, input_shape: Shape | None = None) -> tuple[keras.Model, Rows]:
+    """A model of `keras.applications`, to be measured, and its rows, to be priced."""
     model = application(name, input_shape)
     from toolkit.build import read_model
 
-    return read_model(model)
+    return model, read_model(model)
+
+
+def application_rows(name: str, input_shape: Shape | None = None) -> Rows:
+    """The rows of a model of `keras.applications`; raises InputError where there is none."""
+    return application_and_rows(name, input_shape)[1]
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.build import build
+from toolkit.build import build, one_or_all
 from toolkit.errors import InputError
 from toolkit.memory import (
     TIMED_OUT,
@@ -260,11 +260,6 @@ def optimizer_of(probe: Probe) -> keras.optimizers.Optimizer:
     """The optimizer; where gradients are added up, the weights change every second step."""
     options = {} if probe.accumulation_steps == 1 else {"gradient_accumulation_steps": 2}
     return OPTIMIZERS[probe.optimizer](**options)
-
-
-def one_or_all(values: list[Any]) -> Any:
-    """The value itself where there is only one."""
-    return values[0] if len(values) == 1 else values
 
 
 def images(tensor: Any, batch_size: int) -> Array:

@@ -22,7 +22,7 @@ POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 MB = 10**6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Runtime:
     """What one runtime adds. Bytes, or a factor of the bytes that it stands before.
 
@@ -33,24 +33,25 @@ class Runtime:
     laid out side by side. `weights`: copies of all weights. `cast`: weights in the 16-bit type, for mixed precision.
     `inference` is the same as `pool` for a forward pass. `columns`: buffers of windows laid out as columns (im2col),
     of which TensorFlow's own kernels make as many at once as fill the processor's cache. `heap`: what the C library
-    keeps beside each byte of the buffers that are too small for it to map one by one.
+    keeps beside each byte of the buffers that are too small for it to map one by one. `accuracy` is how far all this
+    was off.
     """
 
-    framework: int
-    base: int
-    per_variable: int
-    per_row: int
+    accuracy: str
     pool: float
-    largest_map: float
-    largest_kernel: float
-    grouped: int
-    unfolded: float
+    framework: int = 0
+    base: int = 0
+    per_variable: int = 0
+    per_row: int = 0
+    largest_map: float = 0.0
+    largest_kernel: float = 0.0
+    grouped: int = 0
+    unfolded: float = 0.0
     weights: float = 0.0
     cast: float = 1.25
     inference: float = 1.6
     columns: float = 0.0
     heap: float = 0.0
-    accuracy: str = ""
 
 
 # "tensorflow": the graph with TensorFlow's own kernels. "onednn": the graph with oneDNN's kernels and their pool, which
@@ -58,25 +59,50 @@ class Runtime:
 # "jax": Keras on JAX. "gpu": a GPU, whose memory is counted alone.
 RUNTIMES: Mapping[str, Runtime] = {
     "tensorflow": Runtime(
-        *(650 * MB, 30 * MB, 1_810_000, 574_000, 0.83, 1.48, 0.0, 349 * MB, 1.23),
-        columns=1.44,
+        framework=650 * MB,
+        base=30 * MB,
+        per_variable=1_810_000,
+        per_row=574_000,
+        pool=0.83,
         heap=0.31,
+        largest_map=1.48,
+        columns=1.44,
+        grouped=349 * MB,
+        unfolded=1.23,
         accuracy="training within 10 % for 11 of the 14 runs that it was fitted to, the worst 19 % too low",
     ),
     "onednn": Runtime(
-        *(650 * MB, 25 * MB, 1_810_000, 574_000, 1.11, 0.75, 1.35, 185 * MB, 1.23),
+        framework=650 * MB,
+        base=25 * MB,
+        per_variable=1_810_000,
+        per_row=574_000,
+        pool=1.11,
+        largest_map=0.75,
+        largest_kernel=1.35,
+        grouped=185 * MB,
+        unfolded=1.23,
         accuracy="within 10 % for 65 of the 71 runs that it was fitted to, from 15 % too low to 25 % too high",
     ),
     "xla": Runtime(
-        *(650 * MB, 168 * MB, 0, 6_200_000, 0.6, 10.0, 0.0, 0, 0.0, 5.0),
+        framework=650 * MB,
+        base=168 * MB,
+        per_row=6_200_000,
+        pool=0.6,
+        largest_map=10.0,
+        weights=5.0,
         accuracy="training within 31 % for the 15 runs that it was fitted to; compile memory varies",
     ),
     "jax": Runtime(
-        *(340 * MB, 162 * MB, 0, 4_500_000, 1.1, 6.7, 0.0, 0, 0.0, 4.2),
+        framework=340 * MB,
+        base=162 * MB,
+        per_row=4_500_000,
+        pool=1.1,
+        largest_map=6.7,
+        weights=4.2,
         accuracy="training within 19 % for the 15 runs that it was fitted to; compile memory varies",
     ),
     "gpu": Runtime(
-        *(0, 0, 0, 0, 1.05, 0.0, 0.0, 0, 0.0),
+        pool=1.05,
         accuracy="compared with one network on one GPU only (MobileNetV2, within 1 %); kernel selection can add 2 GB",
     ),
 }
@@ -160,8 +186,8 @@ def predict_memory(
     rows = rows_of(net)
     size = FLOAT if dtype_policy == "float32" else FLOAT // 2
     step = Step(rows, batch_size, execution, slots, size, accumulation_steps > 1)
-    building = _build(step)
-    parts = _training_parts(step, runtime, execution) if training else _inference_parts(step, runtime, building)
+    step.build()
+    parts = _training_parts(step, runtime, execution) if training else _inference_parts(step, runtime)
     return MemoryEstimate(
         network=net.name if isinstance(net, Architecture) else name,
         batch_size=batch_size,
@@ -179,23 +205,15 @@ def predict_memory(
 def _whole(parts: Mapping[str, float]) -> dict[str, int]:
     """Whole bytes. A pool that gives back more than it wastes lessens the temporaries and activations instead."""
     found = {kind: int(bytes_) for kind, bytes_ in parts.items()}
-    saved = min(found.pop("pool", 0), 0)
+    saved = max(-found.get("pool", 0), 0)
     for kind in ("temporaries", "gradients", "activations", "weights"):
-        taken = max(saved, -found.get(kind, 0))
-        found[kind] = found.get(kind, 0) + taken
+        taken = min(saved, found.get(kind, 0))
+        found[kind] = found.get(kind, 0) - taken
         saved -= taken
-    if parts.get("pool", 0) >= 1:
-        found["pool"] = int(parts["pool"])
     return {kind: found[kind] for kind in sorted(found, key=ORDER.index) if found[kind] > 0}
 
 
 INFERENCE_ACCURACY = "inference within 15 % or 60 MB for most of the networks that were measured"
-
-
-def _build(step: Step) -> int:
-    """Write the weights onto the tape; the most bytes in use while they are drawn."""
-    step.build()
-    return sum(busiest(step.tape).values())
 
 
 def alive_at_peak(tape: Tape) -> list[int]:
@@ -220,10 +238,10 @@ def alive_at_peak(tape: Tape) -> list[int]:
     return list(alive)
 
 
-def busiest(tape: Tape) -> Counter[str]:
-    """Bytes of each kind at that moment."""
+def _by_kind(tape: Tape, alive: list[int]) -> Counter[str]:
+    """Bytes of each kind in these buffers."""
     found: Counter[str] = Counter()
-    for number in alive_at_peak(tape):
+    for number in alive:
         found[tape.kinds[number]] += tape.sizes[number]
     return found
 
@@ -245,33 +263,34 @@ def _largest(tape: Tape, kind: str) -> int:
 
 
 def _outside(step: Step, training: bool) -> int:
-    """Bytes of the batch as it lies outside the runtime: images, and answers where each pixel has one."""
+    """Bytes of the batch as it lies outside the runtime: images, and the answers that training needs."""
     entries = (row.output_shape for row in step.rows if isinstance(row.layer, InputLayer))
     images = FLOAT * step.batch * sum(arithmetic.elements(shape) for shape in entries)
-    return images + (_answers(step) if training and len(step.rows[-1].output_shape) > 1 else 0)
+    return images + (_answers(step) if training else 0)
 
 
 def _answers(step: Step) -> int:
-    """Bytes of one answer for each number of the output."""
-    return FLOAT * step.batch * arithmetic.elements(step.rows[-1].output_shape)
+    """Bytes of the answers where there is one for each number of the output; a class for each image is next to none."""
+    shape = step.rows[-1].output_shape
+    return FLOAT * step.batch * arithmetic.elements(shape) if len(shape) > 1 else 0
 
 
 def _training_parts(step: Step, runtime: Runtime, execution: str) -> dict[str, float]:
     rows, weights = step.rows, FLOAT * sum(row.params for row in step.rows)
     step.slots_for_all()
-    if len(rows[-1].output_shape) > 1:
-        step.train(_answers(step), _answers(step))
-    else:
-        step.train(2 * FLOAT * step.batch, 0)
+    answers = _answers(step)
+    step.train(answers or 2 * FLOAT * step.batch, answers)
     tape = step.tape
     variables = sum(len(trainable) for trainable, _ in step.variables) * (1 if step.slots else PLAIN_OPTIMIZER)
-    parts: dict[str, float] = dict(busiest(tape))
+    parts: dict[str, float]
     if execution in COMPILED:
         slots = FLOAT * sum(row.trainable_params for row in rows) * (step.slots + int(step.accumulates))
         parts = {"weights": weights, "optimizer": slots, "activations": runtime.pool * _most_of(tape, "activations")}
         parts["temporaries"] = max(runtime.weights * weights - weights - slots, weights)
     else:
-        small = sum(tape.sizes[number] for number in alive_at_peak(tape) if tape.sizes[number] < MAPPED)
+        alive = alive_at_peak(tape)
+        parts = dict(_by_kind(tape, alive))
+        small = sum(tape.sizes[number] for number in alive if tape.sizes[number] < MAPPED)
         parts["pool"] = (runtime.pool - 1) * sum(parts.values()) + runtime.heap * small
     parts["input"] = parts.get("input", 0) + _outside(step, training=True)
     parts["workspace"] = (
@@ -288,13 +307,13 @@ def _training_parts(step: Step, runtime: Runtime, execution: str) -> dict[str, f
     return parts
 
 
-def _inference_parts(step: Step, runtime: Runtime, building: int) -> dict[str, float]:
+def _inference_parts(step: Step, runtime: Runtime) -> dict[str, float]:
     """A forward pass, unless building the network needed more."""
-    begun = len(step.tape.events)
+    begun, building = len(step.tape.events), sum(step.tape.sizes[number] for number in alive_at_peak(step.tape))
     weights = FLOAT * sum(row.params for row in step.rows)
     step.forward(training=False)
     later = Tape(step.tape.events[begun:], step.tape.kinds, step.tape.sizes)
-    parts: dict[str, float] = {"weights": weights, **busiest(later)}
+    parts: dict[str, float] = {"weights": weights, **_by_kind(later, alive_at_peak(later))}
     moving = runtime.inference if runtime.base else runtime.pool
     parts["pool"] = (moving - 1) * (sum(parts.values()) - weights)
     parts["input"] = parts.get("input", 0) + _outside(step, training=False)

@@ -79,9 +79,9 @@ class Tape:
 class Footprint:
     """What a layer holds for the backward pass and what it needs for a moment, in bytes for one image.
 
-    `keeps` comes beside input and output. `forward` and `backward` are temporaries that exist at once; `spread` is
-    backward, too, and does not grow with the batch. `over` says whether the output may be written over the input,
-    `gradient_over` whether the gradient of the input over that of the output.
+    `keeps` comes beside input and output. `forward` and `backward` are temporaries that exist at once. `over` says
+    whether the output may be written over the input, `gradient_over` whether the gradient of the input over that of the
+    output.
     """
 
     keeps_input: bool = False

@@ -23,7 +23,7 @@ from toolkit.costs import Network, costs, rows_of
 from toolkit.errors import InputError
 from toolkit.layers import Shape
 from toolkit.memory import ENVIRONMENTS, Measurable, Measurement, estimate_memory, measure_memory
-from toolkit.memory_command import application
+from toolkit.memory_command import application_and_rows
 from toolkit.runtimes import predict_memory
 from toolkit.system import backend, default_execution
 
@@ -237,10 +237,7 @@ def network_of(name: str, input_shape: Shape | None) -> tuple[Measurable, Networ
     if name in ARCHITECTURES:
         net = architecture(name, input_shape)
         return net, net
-    model = application(name, input_shape)
-    from toolkit.build import read_model
-
-    return model, read_model(model)
+    return application_and_rows(name, input_shape)
 
 
 def predicted_and_measured(case: Case) -> MemoryRow:
