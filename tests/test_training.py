@@ -439,8 +439,11 @@ def test_parts_are_steps_and_updates_follow_the_cosine(tmp_path: Path) -> None:
 
 @pytest.mark.tensorflow
 def test_what_does_not_fit_is_told_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = prepare(WHOLE)
-    net = network_of(WHOLE, DIGITS)
+    # Wide maps and few variables: the batch is most of what it needs, so that smaller ones help.
+    wide = (Conv2D(256, 1, activation="relu"), Flatten(), Dense(10, activation="softmax"))
+    config = replace(WHOLE, network=Architecture("wide", DIGITS.image_shape, wide))
+    data = prepare(config)
+    net = network_of(config, DIGITS)
 
     def needed(batch: int, steps: int) -> int:
         execution = system.default_execution()
@@ -448,14 +451,14 @@ def test_what_does_not_fit_is_told_with_what_would(monkeypatch: pytest.MonkeyPat
         return estimate.peak_bytes + data.x_train.nbytes
 
     monkeypatch.setattr(system, "available_memory", lambda: needed(300, 1))
-    _require_memory(WHOLE, net, data)
+    _require_memory(config, net, data)
     monkeypatch.setattr(system, "available_memory", lambda: needed(64, 5))
     with pytest.raises(InputError, match=r"it would fit with batch_size=64, accumulation_steps=5, effective_batch=300"):
-        _require_memory(WHOLE, net, data)
-    _require_memory(replace(WHOLE, batch_size=64, accumulation_steps=5, effective_batch=300), net, data)
+        _require_memory(config, net, data)
+    _require_memory(replace(config, batch_size=64, accumulation_steps=5, effective_batch=300), net, data)
     monkeypatch.setattr(system, "available_memory", lambda: 10_000)
     with pytest.raises(InputError, match=r"are free; not even one image at a time would fit; choose "):
-        _require_memory(WHOLE, net, data)
+        _require_memory(config, net, data)
 
 
 def test_a_folder_of_images_trains(tmp_path: Path) -> None:
