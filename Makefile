@@ -15,7 +15,7 @@ test: $(VENV)/dev.stamp
 
 # The toolkit on JAX, in an environment without TensorFlow.
 test-jax: $(JAX_VENV)/dev.stamp
-	KERAS_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -m "not tensorflow and not app" toolkit tests
+	KERAS_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -m "not tensorflow and not app and not once" toolkit tests
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -49,6 +49,6 @@ $(VENV)/dev.stamp: $(VENV)/app.stamp pyproject.toml
 $(JAX_VENV)/dev.stamp: requirements.txt pyproject.toml
 	test -x $(JAX_VENV)/bin/python || $(PYTHON) -m venv $(JAX_VENV)
 	grep -v '^tensorflow' requirements.txt > $(JAX_VENV)/requirements.txt
-	$(PYTHON) -c "import tomllib; extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; print(*extras['dev'], *extras['jax'], sep='\n')" >> $(JAX_VENV)/requirements.txt
+	$(PYTHON) -c "import tomllib; extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; print(*extras['dev'], *extras['jax'], *extras['parquet'], sep='\n')" >> $(JAX_VENV)/requirements.txt
 	$(JAX_VENV)/bin/python $(PIP) -r $(JAX_VENV)/requirements.txt
 	touch $@

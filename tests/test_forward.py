@@ -349,12 +349,12 @@ NETWORKS: dict[str, Architecture] = {
 }
 
 
-# JAX compiles each operation for each size: half a minute for these two.
-SLOW_ON_JAX = ("xception", "googlenet")
+# JAX compiles each operation for each size: ten to thirty seconds for each of these.
+SLOW_ON_JAX = ("xception", "googlenet", "mobilenet_v2", "se_resnet50")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.tensorflow if name in SLOW_ON_JAX else ()) for name in NETWORKS]
+    "name", [pytest.param(name, marks=pytest.mark.once if name in SLOW_ON_JAX else ()) for name in NETWORKS]
 )
 def test_network_is_keras_network_in_every_row(name: str) -> None:
     net = NETWORKS[name]

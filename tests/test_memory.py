@@ -88,12 +88,14 @@ class TestMeasuring:
         assert found.exact
         assert found.peak_bytes == pytest.approx(int(out), rel=0.25)  # on a busy machine two runs differ by up to 20 %
 
+    @pytest.mark.once
     def test_a_large_batch_is_seen(self) -> None:
         """The batch alone is known to the byte: at least what 400 MB more of images take, twice where it is copied."""
         one, many = (measure_memory(TINY, batch, training=False) for batch in (1, 20_000))
         images = 20_000 * 28 * 28 * 4
         assert images < many.peak_bytes - one.peak_bytes < 40 * images
 
+    @pytest.mark.once
     def test_rows_and_accumulation(self) -> None:
         found = measure_memory(trace(TINY), 4, accumulation_steps=16, optimizer="sgd")
         assert (found.network, found.accumulation_steps) == ("model", 16)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from tests.plotting import HISTORY, STYLES, Numbers, faults, pixels, widths
 from toolkit import plots
@@ -76,6 +77,12 @@ FIGURES: dict[str, Callable[[Style], Figure]] = {
     "no predictions": lambda style: plots.plot_predictions(PIXELS[:0], SHARES[:0], style=style),
     "layer costs": lambda style: plots.plot_layer_costs(googlenet(), style=style),
     "memory": lambda style: plots.plot_memory_parts(memory_parts(lenet5()), style=style),
+    "streaming": lambda style: plots.plot_streaming(
+        {"in memory": {0: 400.0}, "stream": {0: 385.0, 20: 384.0, 100: 0.0}, "a way with a very long name": {100: 9.0}},
+        {"in memory": 90_000_000, "stream": 40_000_000, "a way with a very long name": 0},
+        style=style,
+    ),
+    "no streaming": lambda style: plots.plot_streaming({}, {}, style=style),
     "predicted memory": lambda style: plots.plot_memory_predictions(
         [90_000_000, 800_000_000, 4_000_000_000],
         {"by arithmetic": [95_000_000, 700_000_000, 4_100_000_000], "input alone": [200_000, 11_000_000, 9_000_000]},
@@ -265,6 +272,18 @@ def test_layer_costs_sum_to_the_network() -> None:
     assert "loss3_classifier 1,025,000" in alt_text(figure)
 
 
+def test_streaming_has_a_bar_for_each_speed_and_each_peak() -> None:
+    speeds = {"in memory": {0: 400.0}, "stream": {100: 380.0, 0: 390.0}, "notes": {0: 140.0, 100: 9.0}}
+    figure = plots.plot_streaming(speeds, {"in memory": 90_000_000, "stream": 40_000_000, "notes": 8_000_000})
+    left, right = figure.axes
+    assert widths(left) == [400, 390, 140, 380, 9], "all at 0 ms, then all at 100 ms, from the top down"
+    tops = [bar.get_y() for bar in left.patches if isinstance(bar, Rectangle)]
+    assert tops[0] < tops[1] < tops[3] < tops[2] < tops[4]
+    assert widths(right) == [90_000_000, 40_000_000, 8_000_000]
+    assert "stream, images a second: at 0 ms 390, at 100 ms 380." in alt_text(figure)
+    assert "Memory: in memory 90.0 MB, stream 40.0 MB, notes 8.00 MB." in alt_text(figure)
+
+
 def test_predicted_memory_is_told_in_words_and_drawn_where_it_belongs() -> None:
     figure = plots.plot_memory_predictions([100, 200, 400], {"ours": [95, 210, 480], "naive": [1, 2, 4]}, "Peaks")
     assert alt_text(figure) == (
@@ -375,6 +394,8 @@ def test_only_the_first_of_many_images_are_drawn() -> None:
         (lambda: plots.plot_memory_parts({}), "bytes of 0 or more"),
         (lambda: plots.plot_memory_predictions([1], {"A": []}), "1 measurements need 1 predictions; 'A' has 0"),
         (lambda: plots.plot_memory_predictions([1], {"A": [0]}), "above 0"),
+        (lambda: plots.plot_streaming({"A": {0: 1.0}}, {"B": 1}), "name the same ways in the same order"),
+        (lambda: plots.plot_streaming({"A": {0: -1.0}}, {"A": 1}), "are 0 or more"),
         (lambda: plots.plot_predictions(PIXELS[0], SHARES), r"shape \(8, 8\) came"),
         (lambda: plots.plot_predictions(PIXELS, SHARES[:2]), r"shape \(2, 3\) came"),
         (lambda: plots.plot_predictions(PIXELS, SHARES * 9), "softmax"),

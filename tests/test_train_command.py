@@ -57,6 +57,7 @@ def test_a_second_run_does_not_overwrite_the_first(capsys: pytest.CaptureFixture
     assert Path("runs/digits-small_cnn-2-2/result.json").is_file()
 
 
+@pytest.mark.once
 def test_a_failed_training_is_a_sentence_and_a_status(capsys: pytest.CaptureFixture[str]) -> None:
     layers = (Dense(2**20), Dense(2**20), Flatten(), Dense(10, activation="softmax"))
     vast = replace(TINY, network=Architecture("vast", (28, 28, 1), layers))
@@ -85,6 +86,7 @@ def test_what_cannot_run_is_told_before_anything_is_made() -> None:
     assert not Path("runs").exists()
 
 
+@pytest.mark.once
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal as a POSIX terminal does")
 def test_ctrl_c_stops_and_keeps(tmp_path: Path) -> None:
     # Whoever starts the tests in the background has Ctrl-C ignored, and children inherit that.
@@ -111,6 +113,7 @@ def test_ctrl_c_stops_and_keeps(tmp_path: Path) -> None:
     assert TrainResult.load(tmp_path / told["folder"]).epochs_done == told["epochs_done"]
 
 
+@pytest.mark.once
 @pytest.mark.skipif(sys.platform == "win32", reason="raises a signal as a POSIX terminal does")
 def test_ctrl_c_while_something_is_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

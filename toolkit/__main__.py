@@ -1,10 +1,13 @@
-"""The command line: `python -m toolkit cost | plan | measure | train | bench`. A command loads only what it needs."""
+"""The command line: `python -m toolkit cost | plan | measure | train | stream | bench`, and more; see `--help`.
+
+A command loads only what it needs.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +16,9 @@ from toolkit.costs import Network
 from toolkit.layers import Shape
 from toolkit.runtimes import EXECUTIONS, POLICIES
 from toolkit.show import parse_bytes, parse_shape
+
+if TYPE_CHECKING:
+    from toolkit.streaming.distributed import Images
 
 app = typer.Typer(
     help="What convolutional networks cost, and training them on the machine you have.",
@@ -234,9 +240,131 @@ def train(
     raise typer.Exit(train_command(config, [*(compare or ()), *(more or ())], folder, as_json))
 
 
+SOURCE = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A file with a URL or path a line (.txt, .csv, .tsv, .jsonl, .parquet), a folder of images by class, or "
+        "the URL of a tar shard.",
+    ),
+]
+SIZE = Annotated[str, typer.Option("--size", metavar="N|HxW", help="Height and width that all images get.")]
+BATCH = Annotated[int, typer.Option("--batch", help="Images in a batch.")]
+SEED = Annotated[int, typer.Option(help="Of the order of the images.")]
+PRIVATE = Annotated[
+    bool, typer.Option("--allow-private", help="Fetch from this machine and its network too, and from object stores.")
+]
+
+
+@app.command()
+def stream(
+    source: SOURCE,
+    size: SIZE = "96",
+    batch: BATCH = 32,
+    epochs: Annotated[int, typer.Option(min=1, help="How often all images are read.")] = 1,
+    shuffle: Annotated[bool, typer.Option(help="In an order of its own in each epoch.")] = True,
+    seed: SEED = 0,
+    order: Annotated[str, typer.Option(help="source (repeatable), or completion: whatever is ready.")] = "source",
+    on_error: Annotated[str, typer.Option(help="A bad image: skip, replace or fail.")] = "skip",
+    max_failed_share: Annotated[float, typer.Option(help="More bad images than this share stop the stream.")] = 0.5,
+    fit: Annotated[str, typer.Option(help="Another shape: crop, pad or stretch.")] = "crop",
+    cache: Annotated[str, typer.Option(help="For later epochs: none, bytes or tensors.")] = "none",
+    cache_folder: Annotated[Path | None, typer.Option(help="Where the cache is.")] = None,
+    cache_bytes: Annotated[str, typer.Option(metavar="BYTES", help="The cache's size at most.")] = "10GB",
+    part: Annotated[str, typer.Option(metavar="I/N", help="Only part I of N, from 0: each image is in one.")] = "0/1",
+    report: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write all failures here.")] = None,
+    connections: Annotated[int, typer.Option(help="Downloads at once at most.")] = 128,
+    per_host: Annotated[int, typer.Option(help="Of these, from one host.")] = 128,
+    politeness_delay: Annotated[float, typer.Option(help="Seconds between two requests to one host.")] = 0.0,
+    allow_private: PRIVATE = False,
+    as_json: JSON = False,
+) -> None:
+    """Read images from anywhere, and say how fast it went and which ones could not be used. Ctrl-C stops."""
+    from toolkit.stream_command import parse_part, parse_size, stream_command
+    from toolkit.streaming.limits import FetchLimits
+    from toolkit.streaming.settings import StreamSettings
+
+    limits = FetchLimits(
+        connections=connections, per_host=per_host, politeness_delay=politeness_delay, allow_private=allow_private
+    )
+    # What these may be is the settings' to say: a person's word becomes a sentence there.
+    chosen: dict[str, Any] = {"order": order, "on_error": on_error, "fit": fit, "cache": cache}
+    settings = StreamSettings(
+        image_size=parse_size(size),
+        batch_size=batch,
+        shuffle=shuffle,
+        seed=seed,
+        max_failed_share=max_failed_share,
+        cache_folder=cache_folder,
+        cache_bytes=parse_bytes(cache_bytes),
+        limits=limits,
+        **chosen,
+    )
+    raise typer.Exit(stream_command(source, settings, epochs, parse_part(part), report, as_json))
+
+
+@app.command("stream-service")
+def stream_service(
+    source: SOURCE,
+    size: SIZE = "96",
+    batch: BATCH = 32,
+    epochs: Annotated[int, typer.Option(min=1, help="How many epochs it offers, each in an order of its own.")] = 10,
+    seed: SEED = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that fetch and decode.")] = 2,
+    port: Annotated[int, typer.Option(help="Of the dispatcher; 0 takes a free one.")] = 5050,
+    host: Annotated[str, typer.Option(help="The name under which readers reach this machine.")] = "localhost",
+    join: Annotated[str, typer.Option(metavar="grpc://HOST:PORT", help="Work for a dispatcher elsewhere.")] = "",
+    allow_private: PRIVATE = False,
+) -> None:
+    """Feed training elsewhere: a tf.data service that streams the images in several processes. Ctrl-C ends it."""
+    from toolkit.distributed_command import service_command
+
+    images = _images(source, size, batch, seed, allow_private)
+    raise typer.Exit(service_command(images, workers, epochs, port, host, join))
+
+
+@app.command("train-workers")
+def train_workers(
+    source: SOURCE,
+    size: SIZE = "96",
+    batch: Annotated[int, typer.Option("--batch", help="Images in a batch of each worker.")] = 32,
+    architecture: Annotated[str, typer.Option(help="See `networks`.")] = "small_cnn",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
+    seed: SEED = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that train together on this machine.")] = 2,
+    folder: Annotated[Path, typer.Option(help="Where the model goes; one that is there is trained on.")] = Path(
+        "runs/workers"
+    ),
+    cluster: Annotated[str, typer.Option(metavar="HOST:PORT,...", help="All workers, on several machines.")] = "",
+    index: Annotated[int | None, typer.Option(help="Which of the cluster's workers this one is, from 0.")] = None,
+    allow_private: PRIVATE = False,
+    as_json: JSON = False,
+) -> None:
+    """Train one network in several processes, each with its part of the images. Ctrl-C keeps the last full epoch."""
+    from toolkit.distributed_command import train_workers_command
+
+    images = _images(source, size, batch, seed, allow_private)
+    addresses = [address.strip() for address in cluster.split(",") if address.strip()]
+    raise typer.Exit(
+        train_workers_command(images, architecture, epochs, learning_rate, workers, folder, addresses, index, as_json)
+    )
+
+
+def _images(source: str, size: str, batch: int, seed: int, allow_private: bool) -> Images:
+    """What several workers stream."""
+    from toolkit.stream_command import parse_size
+    from toolkit.streaming.distributed import Images
+    from toolkit.streaming.limits import FetchLimits
+    from toolkit.streaming.settings import StreamSettings
+
+    limits = FetchLimits(allow_private=allow_private)
+    return Images(source, StreamSettings(parse_size(size), batch, seed=seed, limits=limits))
+
+
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: training or memory.")],
+    name: Annotated[str, typer.Argument(help="What to measure: training, memory or streaming.")],
     quick: Annotated[bool, typer.Option(help="Smaller work, the same promises; within 50 s.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,

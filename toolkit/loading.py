@@ -10,13 +10,9 @@ import os
 import pickle
 import struct
 import tarfile
-import threading
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, distribution
-from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, TypeVar
@@ -24,11 +20,15 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from toolkit.arithmetic import require_choice, require_whole
 from toolkit.datasets import DATASETS, DatasetInfo, RemoteFile, dataset_key
 from toolkit.errors import InputError
+from toolkit.streaming.decoding import MAX_PIXELS, DecodeLimits, fitted, whole_image
+from toolkit.streaming.decoding import decode_image as decode_small
+from toolkit.streaming.failures import Cause, Report, SampleError
+from toolkit.streaming.pillow import as_rgb, unreadable
 from toolkit.system import available_memory
 
 Pixels = NDArray[np.uint8]
@@ -37,17 +37,15 @@ Fit = Literal["crop", "pad"]
 _Arrays = Mapping[str, NDArray[Any]]
 _T = TypeVar("_T")
 
-MAX_PIXELS = 50_000_000
-"""The largest image that is decoded, in pixels: above the 48 megapixels of today's phones, 150 MB as RGB."""
-
 FOLDER_IMAGE_SIZE = 64
 """Height and width that images from a folder get when nobody says otherwise."""
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _TEST_SHARE = 0.2
 _VALIDATION = ("val", "valid", "validation")
-# Decoders that stay inside this process; Pillow's others include one that starts Ghostscript.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+# Bytes of an image in a folder: sixteen bits each of red, green, blue and alpha, stored plainly.
+_LARGEST_FILE = 8 * MAX_PIXELS
+_ANY_MEMORY = DecodeLimits(MAX_PIXELS, 16 * MAX_PIXELS)  # a user's own files are decoded one after the other
 _RETRIES = 2
 _TIMEOUT = (10, 60)  # seconds to connect, seconds of silence
 _CHUNK = 1 << 18
@@ -502,12 +500,24 @@ def _read_images(
     pairs = zip(files.paths, files.labels, strict=True)
     for path, label in tqdm(pairs, total=count, desc="images", unit="", disable=not (progress and count)):
         try:
-            images[len(labels)] = _fitted(_decoded(path, MAX_PIXELS, max(shape)), shape, "crop")
+            images[len(labels)] = _image_file(path, shape)
         except InputError as error:
             skipped.append(Skipped(str(path), str(error)))
         else:
             labels.append(label)
     return images[: len(labels)], np.array(labels, np.int64), tuple(skipped)
+
+
+def _image_file(path: Path, shape: tuple[int, int, int]) -> Pixels:
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST_FILE:
+            raise InputError(f"a file of at most {_LARGEST_FILE:,} bytes was expected; it has {size:,}")
+        return decode_small(path.read_bytes(), *shape[:2], limits=_ANY_MEMORY)
+    except OSError as error:
+        raise _unusable(unreadable(error, path, MAX_PIXELS)) from error
+    except SampleError as error:
+        raise _unusable(error) from error
 
 
 def _require_images(
@@ -572,7 +582,9 @@ def prepare_image(image: Pixels, image_shape: tuple[int, int, int], *, fit: Fit 
     require_choice("fit", fit, ("crop", "pad"))
     if len(image_shape) != 3 or image_shape[2] not in {1, 3} or min(image_shape) < 1:
         raise InputError(f"image_shape should be (height, width, 1) or (height, width, 3); {image_shape} came")
-    return _fitted(_rgb(_from_array(image)), image_shape, fit)
+    height, width, channels = image_shape
+    rgb = fitted(np.asarray(as_rgb(_from_array(image))), height, width, fit)
+    return np.array(rgb if channels == 3 else Image.fromarray(rgb).convert("L")).reshape(image_shape)
 
 
 def _from_array(image: Pixels) -> Image.Image:
@@ -586,65 +598,17 @@ def _from_array(image: Pixels) -> Image.Image:
     return Image.fromarray(flat)
 
 
-def _fitted(image: Image.Image, shape: tuple[int, int, int], fit: Fit) -> Pixels:
-    height, width, channels = shape
-    resize = ImageOps.fit if fit == "crop" else ImageOps.pad
-    fitted = resize(image.convert("L" if channels == 1 else "RGB"), (width, height), Image.Resampling.BICUBIC)
-    return np.array(fitted).reshape(shape)
-
-
-# Warning filters belong to the whole process, so only one thread at a time may change and restore them.
-_warning_filters = threading.Lock()
-
-
-@contextmanager
-def _silent_pillow() -> Iterator[None]:
-    """What Pillow says about odd metadata or a large image is decided here, not printed."""
-    with _warning_filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _decoded(data: bytes | str | os.PathLike[str], max_pixels: int, near: int | None) -> Image.Image:
-    limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
+def _decoded(source: bytes | str | os.PathLike[str], max_pixels: int, near: int | None) -> Image.Image:
     try:
-        with _silent_pillow(), Image.open(_opened(data), formats=_FORMATS) as image:
-            if image.width * image.height > limit:
-                raise Image.DecompressionBombError
-            if near is not None:
-                image.draft(None, (2 * near, 2 * near))
-            ImageOps.exif_transpose(image, in_place=True)
-            return _rgb(image)
-    except Image.DecompressionBombError as error:
-        raise InputError(f"the image has more than {limit:,} pixels; make it smaller") from error
-    except Exception as error:  # damaged bytes can make a decoder raise anything
-        raise InputError(f"the image cannot be used: {_unreadable(error)}; choose another or save it anew") from error
+        return whole_image(source, max_pixels=max_pixels, near=near)
+    except SampleError as error:
+        raise _unusable(error) from error
 
 
-def _opened(data: bytes | str | os.PathLike[str]) -> BytesIO | str | os.PathLike[str]:
-    return BytesIO(data) if isinstance(data, bytes) else data
-
-
-def _unreadable(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f"it is none of {', '.join(_FORMATS)}"
-    if isinstance(error, OSError) and error.strerror:
-        return f"the file cannot be opened ({error.strerror})"
-    return f"it is damaged or of a rare kind ({error or type(error).__name__})"
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Every kind of pixel as RGB of eight bits."""
-    if image.mode == "F":
-        raise ValueError("pixels are floating-point numbers of no agreed range")
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image.convert("RGB") if image.mode != "RGB" else image
-    picture = image.convert("RGBA")
-    page = Image.new("RGB", image.size, "white")
-    page.paste(picture, mask=picture.getchannel("A"))
-    return page
+def _unusable(error: SampleError) -> InputError:
+    if error.cause is Cause.TOO_MANY_PIXELS:
+        return InputError(error.sentence)
+    return InputError(f"the image cannot be used: {error}; choose another or save it anew")
 
 
 # Labels
@@ -724,3 +688,51 @@ def _ranks(labels: Labels, seed: int) -> Labels:
     ranks = np.empty(len(labels), np.int64)
     ranks[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
     return ranks
+
+
+# The source of a stream, whole
+
+
+class LoadedImages(NamedTuple):
+    """What `load_images` gives: uint8 (n, height, width, 3), int64 (n,), and the report of what failed."""
+
+    images: Pixels
+    labels: Labels
+    report: Report
+
+
+def load_images(
+    source: Any, labels: Any = None, *, image_size: int | tuple[int, int], shuffle: bool = False, **options: Any
+) -> LoadedImages:
+    """All images of a source in RAM: the first epoch of `stream_images` with these arguments, as two arrays.
+
+    They come in the order of the source, unless `shuffle` is true; what cannot be used is left out and in the report.
+    Raises InputError as `stream_images` does, for tar shards, whose number of images nobody knows beforehand, and
+    when the images would not fit into the memory that is free now: height × width × 3 bytes each.
+
+    >>> images, labels, report = load_images([], image_size=8)
+    >>> images.shape, report.failed
+    ((0, 8, 8, 3), 0)
+    """
+    from toolkit.streaming.pipeline import stream_images
+
+    with stream_images(source, labels, image_size=image_size, shuffle=shuffle, **options) as stream:
+        count = stream.progress().total
+        if count is None:
+            raise InputError("how many images tar shards hold is known when they end; stream them instead")
+        _require_room(count, stream.settings.shape)
+        images, numbers = np.empty((count, *stream.settings.shape), np.uint8), np.empty(count, np.int64)
+        done = 0
+        for batch, batch_labels in stream:
+            images[done : done + len(batch)], numbers[done : done + len(batch)] = batch, batch_labels
+            done += len(batch)
+    return LoadedImages(images[:done], numbers[:done], stream.report)
+
+
+def _require_room(count: int, shape: tuple[int, int, int]) -> None:
+    needed, free = count * int(np.prod(shape)), available_memory()
+    if needed > free:
+        raise InputError(
+            f"{count:,} images of {shape[0]} × {shape[1]} pixels need {needed:,} bytes of memory; {free:,} are free; "
+            "choose a smaller image_size, or stream them: stream_images takes the same arguments"
+        )

@@ -53,6 +53,7 @@ __all__ = [
     "plot_memory_predictions",
     "plot_parameter_comparison",
     "plot_predictions",
+    "plot_streaming",
     "row_shares",
     "save_figure",
     "spread",
@@ -62,6 +63,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 LINE_STYLES = ("-", "--", "-.", ":")
+HATCHES = ("", "////", "....")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 ACCURACY_NAMES = ("accuracy", "acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")
 
@@ -677,6 +679,87 @@ def _cost_axes(
     colours = [theme.mark(0)] * min(largest, len(items)) + [theme.line] * (len(items) > largest)
     _draw_bars(axes, theme, names, values, lambda value: f"{show(value)} ({value / (total or 1):.0%})", colours)
     return _listing(f"{what.capitalize()}, {show(total)} in all", items, show)
+
+
+# Ways to load images.
+
+
+def plot_streaming(
+    speeds: Mapping[str, Mapping[int, float]],
+    peaks: Mapping[str, int],
+    title: str = "Training on streamed images",
+    *,
+    style: Style = "auto",
+) -> Figure:
+    """Images a second of each way to load them, a bar for each latency in ms, and beside it the memory that each takes.
+
+    `speeds` has for each way the images a second by latency, `peaks` its bytes over the baseline. Raises InputError
+    where the two name different ways, and for numbers below 0.
+    """
+    theme = theme_of(style)
+    if list(speeds) != list(peaks):
+        raise InputError(f"speeds and peaks name the same ways in the same order; {list(speeds)}, {list(peaks)} came")
+    if not all(value >= 0 for value in (*peaks.values(), *(v for by in speeds.values() for v in by.values()))):
+        raise InputError("speeds and bytes are 0 or more; leave out the ways that were not measured")
+    latencies = sorted({latency for by_latency in speeds.values() for latency in by_latency})
+    bars = sum(map(len, speeds.values()))
+    figure = new_picture(theme, 11, 1.6 + 0.25 * max(4, bars) + 0.12 * len(speeds))
+    add_heading(figure, theme, title)
+    if not bars:
+        say(figure.subplots(), theme, "no measurements yet")
+        return described(figure, f"{title}: no measurements yet.")
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    _draw_speeds(left, theme, speeds, latencies)
+    _draw_peaks(right, theme, peaks, left)
+    words = [
+        _listing(
+            f"{name}, images a second", [(f"at {ms} ms", value) for ms, value in sorted(by.items())], _whole_number
+        )
+        for name, by in speeds.items()
+    ]
+    return described(figure, f"{title}.", *words, _listing("Memory", list(peaks.items()), readable_bytes))
+
+
+def _whole_number(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _draw_speeds(axes: Axes, theme: Theme, speeds: Mapping[str, Mapping[int, float]], latencies: Sequence[int]) -> None:
+    """A group of bars for each way, one for each latency, which differ in colour and in hatching."""
+    dress(axes, theme, "images a second")
+    tops = np.cumsum([0.0, *(len(by) + 0.8 for by in speeds.values())])
+    for number, latency in enumerate(latencies):
+        places, values = [], []
+        for top, by in zip(tops, speeds.values(), strict=False):
+            if latency in by:
+                places.append(top + sorted(by).index(latency))
+                values.append(by[latency])
+        bars = axes.barh(
+            places, values, height=0.86, color=theme.mark(number), label=f"answers after {latency} ms",
+            hatch=HATCHES[number % len(HATCHES)], edgecolor=theme.background, linewidth=0,
+        )  # fmt: skip
+        axes.bar_label(bars, [_whole_number(value) for value in values], padding=4, color=theme.ink, fontsize=9)
+    middles = [top + (len(by) - 1) / 2 for top, by in zip(tops, speeds.values(), strict=False)]
+    _name_bars(axes, list(speeds), np.array(middles))
+    axes.set_ylim(tops[-1] - 0.8, -0.8)
+    axes.set_xlim(0, (max(value for by in speeds.values() for value in by.values()) or 1) / 0.85)
+    axes.xaxis.set_visible(False)
+    axes.spines["bottom"].set_visible(False)
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(0, -0.01), ncols=3, frameon=False, labelcolor=theme.ink, fontsize=9,
+    )  # fmt: skip
+
+
+def _draw_peaks(axes: Axes, theme: Theme, peaks: Mapping[str, int], beside: Axes) -> None:
+    """A bar for each way at the height of its group in the axes beside."""
+    dress(axes, theme, "memory over the baseline")
+    bars = axes.barh(beside.get_yticks(), list(peaks.values()), height=0.86, color=theme.line)
+    axes.bar_label(bars, list(map(readable_bytes, peaks.values())), padding=4, color=theme.ink, fontsize=9)
+    axes.set_yticks([])
+    axes.set_ylim(beside.get_ylim())
+    axes.set_xlim(0, (max(peaks.values()) or 1) / 0.72)
+    axes.xaxis.set_visible(False)
+    axes.spines["bottom"].set_visible(False)
 
 
 # Confusion matrices.

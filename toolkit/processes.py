@@ -90,11 +90,14 @@ class StopFlag:
             if self._event.is_set():
                 raise KeyboardInterrupt
             self._interrupts = True
+        # What a shell starts in its background ignores this signal, and so would everything that it starts.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             yield
         finally:
             with self._lock:
                 self._interrupts = False
+            signal.signal(signal.SIGINT, before)
 
 
 @dataclass(frozen=True)

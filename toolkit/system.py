@@ -144,9 +144,12 @@ class PeakMemory:
     The kernel keeps it (`VmHWM`) and forgets it on request (Linux 4.0 and newer; `exact` is then true). Elsewhere a
     thread looks every few milliseconds and may miss a short peak.
 
+    >>> import mmap
     >>> peak = PeakMemory()
-    >>> block = bytearray(b"x") * 50_000_000
-    >>> peak.read() - peak.before > 40_000_000
+    >>> pages = mmap.mmap(-1, 100_000_000)
+    >>> for _ in range(100):
+    ...     _ = pages.write(bytes(1_000_000))
+    >>> peak.read() - peak.before > 50_000_000
     True
     """
 

@@ -27,8 +27,21 @@ from toolkit.errors import InputError
 BENCHMARKS = {
     "training": "our training against a bare model.fit; how fast a run starts and stops; what it leaves behind",
     "memory": "predicted memory beside measured; planned batches under a hard limit; how fast the arithmetic is",
+    "streaming": "training on streamed images beside training on images in RAM; the loader's memory; other loaders",
 }
-PACKAGES = ("cnn-toolkit", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "gradio")
+PACKAGES = (
+    "cnn-toolkit",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "jax",
+    "torch",
+    "numpy",
+    "aiohttp",
+    "simplejpeg",
+    "requests",
+    "gradio",
+)
 ROOT = Path(__file__).parents[2]
 
 

@@ -1,0 +1,17 @@
+"""What a location is: a path, or a URL of some scheme."""
+
+from __future__ import annotations
+
+import re
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(?=/)|(data|file|javascript|urn):", re.IGNORECASE)
+
+
+def scheme(location: str) -> str:
+    """The scheme of a URL in small letters, "" for a path.
+
+    >>> scheme("HTTPS://a.org/b.jpg"), scheme("s3://bucket/key"), scheme("C:/photos/a.jpg"), scheme("cats/a.jpg")
+    ('https', 's3', '', '')
+    """
+    found = _SCHEME.match(location)
+    return (found[1] or found[2]).lower() if found else ""
