@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JAX_VENV := .venv-jax
+JAX_TESTS := $(patsubst %,tests/test_%.py,architectures batches bench build command_line costs export floors forward \
+	keras_files keras_layers memory runtimes streaming_outputs streaming_samples system train_command training)
 PIP := -m pip install --quiet --disable-pip-version-check --prefer-binary
 
 .PHONY: app test test-jax lint format lock clean
@@ -13,9 +15,9 @@ app: $(VENV)/app.stamp
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest
 
-# The toolkit on JAX, in an environment without TensorFlow.
+# The toolkit on JAX, in an environment without TensorFlow: what depends on the backend, or could ask for TensorFlow.
 test-jax: $(JAX_VENV)/dev.stamp
-	KERAS_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -m "not tensorflow and not app and not once" toolkit tests
+	KERAS_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -m "not tensorflow and not app and not once" toolkit $(JAX_TESTS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

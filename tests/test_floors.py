@@ -66,7 +66,7 @@ HEAVY = {
         "memory_command",
         "benchmarks",
     },
-    "tensorflow": {"streaming.outputs", "streaming.distributed", "fitting", "probes"},
+    "tensorflow": {"streaming.pipeline", "streaming.outputs", "streaming.distributed", "fitting", "probes"},
     "matplotlib": {"figures", "drawings", "plots", "benchmarks"},
     "gradio": {"ui"},
     "aiohttp": {"streaming"},

@@ -36,6 +36,7 @@ from toolkit.processes import Ending, can_fork, start_worker
 from toolkit.runtimes import predict_memory
 from toolkit.training import (
     CURVES,
+    ENDED,
     NOTHING_LEARNED,
     Done,
     EpochEnd,
@@ -536,7 +537,8 @@ def test_a_stop_before_it_begins(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     ending = last(train(ENDLESS, tmp_path, stop))
-    assert isinstance(ending, TrainResult) or ending == Failed(NOTHING_LEARNED)
+    # Where it takes longer to start than a stop may take, it is ended.
+    assert isinstance(ending, TrainResult) or ending in (Failed(NOTHING_LEARNED), Failed(ENDED))
 
 
 @ours_is_forked

@@ -472,6 +472,7 @@ class TrainResult:
 
 
 NOTHING_LEARNED = "stopped before the first step was done, so there is nothing to keep"
+ENDED = "the training did not stop by itself and was ended before it had written anything down"
 NEED_LESS_MEMORY = "choose a smaller batch, fewer channels, smaller images or fewer of them (train_limit)"
 
 
@@ -480,7 +481,7 @@ def _kept(folder: Path) -> Done | Failed:
     try:
         result = TrainResult.load(folder)
     except InputError:
-        return Failed("the training did not stop by itself and was ended before it had written anything down")
+        return Failed(ENDED)
     note = f"the training did not stop by itself and was ended; this is its state after epoch {result.epochs_done}"
     return Done(replace(result, stopped=True, note=note))
 
