@@ -538,7 +538,7 @@ def test_a_stop_before_it_begins(tmp_path: Path) -> None:
     stop.set()
     ending = last(train(ENDLESS, tmp_path, stop))
     # Where it takes longer to start than a stop may take, it is ended.
-    assert isinstance(ending, TrainResult) or ending in (Failed(NOTHING_LEARNED), Failed(ENDED))
+    assert isinstance(ending, Done) or ending in (Failed(NOTHING_LEARNED), Failed(ENDED))
 
 
 @ours_is_forked
