@@ -366,7 +366,8 @@ def test_ctrl_c_ends_within_two_seconds(server: ImageServer, where: str) -> None
     """While the loop waits for a batch that never comes, and while it uses one."""
     server.answer = lambda number: Answer(body=None) if where == "waiting" and number > 7 else every_image(number)
     script = f"""
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job inherits as ignored
 from toolkit.streaming import FetchLimits, stream_images
 urls = [f"http://127.0.0.1:{server.port}/{{number}}.png" for number in range(100)]
 for batch in stream_images(urls, image_size=6, batch_size=8, shuffle=False, limits=FetchLimits(allow_private=True)):
