@@ -306,11 +306,11 @@ def test_same_seed_same_curves_and_another_seed_others(result: TrainResult, tmp_
     assert other.history["loss"] != result.history["loss"]
 
 
+@pytest.mark.once
 def test_the_scripts_give_the_same_curves_without_the_app(tmp_path: Path) -> None:
     augmented = replace(TINY, augmentation="shift_flip", optimizer="sgd", learning_rate=0.05, schedule="plateau")
     accumulated = replace(TINY, accumulation_steps=3, effective_batch=160)
     configs = [TINY, augmented, accumulated, replace(accumulated, augmentation="shift", optimizer="sgd")]
-    configs = configs[-1:] if system.backend() == "jax" else configs  # which compiles half a minute for each
     results = [result_of(config, tmp_path / str(number)) for number, config in enumerate(configs)]
     code = "import json, runpy; [print(json.dumps(runpy.run_path(path)['history'].history)) for path in {paths}]"
     paths = [str(result.folder / "run.py") for result in results]
