@@ -34,7 +34,12 @@ from urllib.parse import unquote
 from PIL import Image
 
 from toolkit.streaming.failures import Cause
+from toolkit.streaming.limits import FetchLimits
 
+# So that a test of many faults takes seconds.
+IMPATIENT = FetchLimits(
+    allow_private=True, connect_seconds=2, read_seconds=0.8, total_seconds=3, grace_seconds=0.3, backoff_seconds=0.01
+)
 SLOW = 0.1  # seconds between two bytes of a slow server
 _ENDLESS = b"\xff" * 65_536
 
@@ -630,9 +635,14 @@ class BadServer:
 
     async def _hang_up(self) -> None:
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _ in range(20):
+            # A connection that was accepted a moment ago is a task of the loop's before it is one of ours.
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            if not others:
+                break
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(others, timeout=0.05)
         await asyncio.sleep(0.01)  # until the transports have closed their sockets
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -14,8 +14,9 @@ import pytest
 from toolkit.architectures import small_cnn
 from toolkit.errors import InputError
 from toolkit.memory import Measurement
-from toolkit.memory_command import INTERRUPTED, application, application_rows, measurement_json, measurement_text
+from toolkit.memory_command import application, application_rows, measurement_json, measurement_text
 from toolkit.memory_reports import peaks
+from toolkit.processes import INTERRUPTED
 
 ROOT = Path(__file__).parent.parent
 

@@ -19,7 +19,8 @@ from PIL import Image
 
 from toolkit.__main__ import main
 from toolkit.errors import InputError
-from toolkit.stream_command import INTERRUPTED, parse_part, parse_size, stream_command
+from toolkit.processes import INTERRUPTED
+from toolkit.stream_command import parse_part, parse_size, stream_command
 from toolkit.streaming.settings import StreamSettings
 
 ROOT = Path(__file__).parent.parent

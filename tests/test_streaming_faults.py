@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.bad_server import FAULTS, BadServer, Request, forever, good, image_bytes, number_of, self_signed
+from tests.bad_server import FAULTS, IMPATIENT, BadServer, Request, forever, good, image_bytes, number_of, self_signed
 from tests.image_server import png
 from toolkit.streaming.failures import Cause
 from toolkit.streaming.limits import FetchLimits
@@ -22,15 +23,7 @@ from toolkit.streaming.pipeline import ImageStream, stream_images
 
 pytestmark = pytest.mark.once
 ROOT = Path(__file__).parent.parent
-LIMITS = FetchLimits(
-    allow_private=True,
-    connect_seconds=2,
-    read_seconds=0.8,
-    total_seconds=3,
-    grace_seconds=0.3,
-    retries=2,
-    backoff_seconds=0.01,
-)
+LIMITS = replace(IMPATIENT, retries=2)
 GOOD = 140
 
 CHILD = """

@@ -21,7 +21,7 @@ from aiohttp import StreamReader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bad_server import FAULTS, BadServer, Request, announces_less, good, head, image_bytes, self_signed
+from tests.bad_server import FAULTS, IMPATIENT, BadServer, Request, announces_less, good, head, image_bytes, self_signed
 from toolkit.errors import InputError
 from toolkit.streaming import addresses, downloads
 from toolkit.streaming.addresses import is_public
@@ -29,16 +29,7 @@ from toolkit.streaming.failures import Cause, SampleError
 from toolkit.streaming.fetching import Budget, Fetcher, FetchLimits
 from toolkit.streaming.reading import PIECE
 
-LIMITS = FetchLimits(
-    allow_private=True,
-    connect_seconds=2,
-    read_seconds=0.8,
-    total_seconds=3,
-    grace_seconds=0.3,
-    max_bytes=1_000_000,
-    retries=1,
-    backoff_seconds=0.01,
-)
+LIMITS = replace(IMPATIENT, max_bytes=1_000_000, retries=1)
 PUBLIC = FetchLimits(retries=0)
 
 

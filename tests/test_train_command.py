@@ -15,7 +15,8 @@ import pytest
 from toolkit import train_command as module
 from toolkit.errors import InputError
 from toolkit.layers import Architecture, Dense, Flatten
-from toolkit.train_command import INTERRUPTED, train_command
+from toolkit.processes import INTERRUPTED
+from toolkit.train_command import train_command
 from toolkit.training import EpochEnd, TrainConfig, TrainResult
 
 ROOT = Path(__file__).parent.parent

@@ -9,8 +9,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from toolkit import show, system
 from toolkit.errors import InputError
-from toolkit.processes import Context, Ending, Worker, start_worker
+from toolkit.processes import INTERRUPTED, Context, Ending, Worker, start_worker
 from toolkit.streaming.distributed import (
     Images,
     PartResult,
@@ -34,7 +34,6 @@ from toolkit.streaming.distributed import (
 )
 from toolkit.streaming.samples import read_source
 
-INTERRUPTED = 130
 # A worker that is lost this often is not lost by accident.
 MOST_RESTARTS = 10
 LOOK_SECONDS = 0.05
@@ -116,17 +115,13 @@ def _finished(work: Callable[[], object]) -> Finished:
     return Finished("")
 
 
-@contextmanager
-def _closing(workers: Sequence[Worker | None]) -> Iterator[None]:
-    """End all of them in the end, at the same time."""
-    try:
-        yield
-    finally:
-        living = [worker for worker in workers if worker]
-        for worker in living:
-            worker.stop()
-        for worker in living:
-            worker.close()
+def _close(workers: Sequence[Worker | None]) -> None:
+    """End all of them at the same time."""
+    living = [worker for worker in workers if worker]
+    for worker in living:
+        worker.stop()
+    for worker in living:
+        worker.close()
 
 
 def _require_tensorflow(command: str) -> None:
@@ -183,8 +178,7 @@ class Service:
 
     def close(self) -> None:
         """End all processes."""
-        with _closing(self.processes):
-            pass
+        _close(self.processes)
 
     def __enter__(self) -> Service:
         return self
@@ -352,7 +346,7 @@ def _train(plans: Sequence[WorkerPlan], addresses: Sequence[str], console: Conso
             )
             for plan in plans
         ]  # fmt: skip
-        with _closing(workers):
+        try:
             pending: list[list[PartResult]] = [[] for _ in workers]
             living = True
             while living:
@@ -363,6 +357,8 @@ def _train(plans: Sequence[WorkerPlan], addresses: Sequence[str], console: Conso
                     results.append([said.pop(0) for said in pending])
                     console.print(epoch_text(results[-1]), highlight=False, soft_wrap=True)
                 time.sleep(LOOK_SECONDS)
+        finally:
+            _close(workers)
     return results
 
 

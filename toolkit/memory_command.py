@@ -20,14 +20,12 @@ from toolkit.errors import InputError
 from toolkit.layers import Shape
 from toolkit.memory import Measurement, Progress, measure_memory
 from toolkit.memory_reports import Advice, advise
+from toolkit.processes import INTERRUPTED
 from toolkit.runtimes import MemoryEstimate, predict_memory
 from toolkit.system import default_execution
 
 if TYPE_CHECKING:
     import keras
-
-# What a shell reports for a program that Ctrl-C ended.
-INTERRUPTED = 130
 
 
 # Networks that Keras brings.

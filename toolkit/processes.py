@@ -38,6 +38,9 @@ import psutil
 
 from toolkit.system import backend
 
+INTERRUPTED = 130
+"""What a shell reports for a program that Ctrl-C ended."""
+
 # The modules that the fork server imports before it forks: all that a training needs.
 PRELOAD = ("toolkit.fitting",)
 # Set in the fork server and in workers only. TensorFlow would fill the terminal, and OpenBLAS would start threads,

@@ -7,22 +7,20 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from toolkit.errors import InputError
+from toolkit.processes import INTERRUPTED
 from toolkit.show import readable_bytes
 from toolkit.streaming.failures import Report
-from toolkit.streaming.pipeline import ImageStream, stream_images
+from toolkit.streaming.pipeline import ImageStream, open_stream
 from toolkit.streaming.progress import with_progress
 from toolkit.streaming.settings import StreamSettings
 from toolkit.system import PeakMemory
-
-# What a shell reports for a program that Ctrl-C ended.
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,9 @@ def stream_command(
     that the stream stops, after the report was printed.
     """
     console, peak = Console(stderr=True), PeakMemory()
-    options = {field.name: getattr(settings, field.name) for field in fields(settings)}
     read: list[EpochRead] = []
     interrupted, stopped = False, None
-    with stream_images(source, part=part, report=report, **options) as stream:
+    with open_stream(source, settings, part=part, report=report) as stream:
         try:
             while len(read) < epochs:
                 _read_epoch(stream, console, peak, read)

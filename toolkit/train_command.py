@@ -22,12 +22,10 @@ from toolkit import show, system
 from toolkit.datasets import DATASETS
 from toolkit.errors import InputError
 from toolkit.loading import load_dataset
-from toolkit.processes import warm_up
+from toolkit.processes import INTERRUPTED, warm_up
 from toolkit.training import Done, EpochEnd, Event, Failed, Started, Step, TrainConfig, TrainResult, network_of, train
 
 RUNS = Path("runs")
-# What a shell reports for a program that Ctrl-C ended.
-INTERRUPTED = 130
 
 
 def train_command(

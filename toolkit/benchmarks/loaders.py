@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from toolkit.benchmarks.image_server import urls_of
 from toolkit.benchmarks.image_set import ImageSet
 from toolkit.processes import Context, Ending
+from toolkit.streaming.groups import Batch
 from toolkit.system import PeakMemory, backend
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ CHANNELS, LEARNING_RATE = 24, 1e-3
 """So wide, an image costs about 5 ms of CPU time in a training step, as it did where others were measured."""
 WARM_UP_IMAGES = 2 * BATCH
 
-Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
 Do = Literal["load", "train", "compare"]
 
 

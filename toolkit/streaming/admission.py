@@ -12,8 +12,8 @@ from heapq import heappop, heappush
 from types import TracebackType
 from typing import Self
 
-BUDGET_BYTES = 16_000_000
-"""Encoded bytes in flight and waiting to be decoded: some 700 images of 22 kB, a second of a fast line."""
+BUDGET_BYTES = 6_000_000
+"""Encoded bytes that are in flight or wait to be decoded: 270 photos of 22 kB, or one that is as large as allowed."""
 
 
 class Budget:

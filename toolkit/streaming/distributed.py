@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,14 +30,15 @@ from numpy.typing import NDArray
 
 from toolkit.arithmetic import require_whole
 from toolkit.errors import InputError
-from toolkit.streaming.pipeline import ImageStream, stream_images
+from toolkit.streaming.groups import Batch
+from toolkit.streaming.outputs import batch_spec
+from toolkit.streaming.pipeline import ImageStream, open_stream
 from toolkit.streaming.settings import StreamSettings
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
 Weighted = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32]]
 
 BATCHES_IN_A_PART = 16
@@ -78,8 +79,7 @@ class Images:
 
     def open(self, index: int = 0, count: int = 1) -> ImageStream:
         """The stream of one part of the images; the caller closes it."""
-        options = {field.name: getattr(self.settings, field.name) for field in fields(self.settings)}
-        return stream_images(self.source, part=(index, count), **options)
+        return open_stream(self.source, self.settings, part=(index, count))
 
 
 def parts_for(images: int, batch_size: int, workers: int) -> int:
@@ -111,7 +111,7 @@ class ServiceEpochs:
         """An epoch as a dataset whose elements, the parts, the dispatcher deals out."""
         import tensorflow as tf
 
-        spec = (tf.TensorSpec((None, *self.images.settings.shape), tf.uint8), tf.TensorSpec((None,), tf.int64))
+        spec = batch_spec(self.images.settings.shape)
 
         def part(number: tf.Tensor) -> tf.data.Dataset:
             return tf.data.Dataset.from_generator(self.batches, args=(epoch, number, self.parts), output_signature=spec)

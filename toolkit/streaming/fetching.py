@@ -12,7 +12,7 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
-from toolkit.streaming.admission import BUDGET_BYTES, Budget, HostSlots, Ticket, Turn, Window
+from toolkit.streaming.admission import Budget, HostSlots, Ticket, Turn, Window
 from toolkit.streaming.bodies import Body, HttpBody, StoredBody
 from toolkit.streaming.downloads import MayPass, download, open_session, parse_url, retrying
 from toolkit.streaming.failures import Cause, SampleError
@@ -21,7 +21,7 @@ from toolkit.streaming.locations import scheme
 from toolkit.streaming.reading import read_all, read_file, read_store
 from toolkit.streaming.threads import DaemonPool
 
-__all__ = ["BUDGET_BYTES", "Budget", "FetchLimits", "Fetcher", "Ticket", "scheme"]
+__all__ = ["Budget", "FetchLimits", "Fetcher", "Ticket"]
 
 _REFUSED = frozenset({"file", "local", "data", "javascript", "urn", "ftp"})
 _READERS = 32  # threads for files, object stores and names, started as they are needed

@@ -10,14 +10,12 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
 
 from toolkit.errors import InputError
+from toolkit.streaming.admission import BUDGET_BYTES
 from toolkit.streaming.groups import Group
 
 if TYPE_CHECKING:
     from toolkit.streaming.fetching import Budget, Fetcher, Ticket
     from toolkit.streaming.limits import FetchLimits
-
-BUDGET_BYTES = 6_000_000
-"""Encoded bytes that are in flight or wait to be decoded: 270 photos of 22 kB, or one that is as large as allowed."""
 
 _JOIN_SECONDS = 1.0
 

@@ -87,6 +87,13 @@ def pydataset(stream: ImageStream, **options: Any) -> keras.utils.PyDataset:
     return StreamDataset()
 
 
+def batch_spec(shape: tuple[int, int, int], size: int | None = None) -> tuple[tf.TensorSpec, tf.TensorSpec]:
+    """What TensorFlow has to know of a batch: uint8 (size, height, width, 3), int64 (size,); None is any size."""
+    import tensorflow as tf
+
+    return tf.TensorSpec((size, *shape), tf.uint8), tf.TensorSpec((size,), tf.int64)
+
+
 def tf_dataset(stream: ImageStream) -> tf.data.Dataset:
     """The stream as a `tf.data.Dataset` of (uint8 images, int64 labels): a whole epoch each time that it is iterated.
 
@@ -98,10 +105,6 @@ def tf_dataset(stream: ImageStream) -> tf.data.Dataset:
 
     settings = stream.settings
     size = settings.batch_size if settings.on_error == "replace" and settings.drop_remainder else None
-    signature = (
-        tf.TensorSpec((size, *settings.shape), tf.uint8),
-        tf.TensorSpec((size,), tf.int64),
-    )
     epoch = stream.epoch
 
     def batches() -> Iterator[Batch]:
@@ -109,6 +112,6 @@ def tf_dataset(stream: ImageStream) -> tf.data.Dataset:
         yield from full_epoch(stream, epoch)
         epoch += 1
 
-    made = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    made = tf.data.Dataset.from_generator(batches, output_signature=batch_spec(settings.shape, size))
     count = _count(stream)
     return (made if count is None else made.apply(tf.data.experimental.assert_cardinality(count))).prefetch(1)

@@ -310,10 +310,28 @@ def stream_images(
     report: a `Report`, or the CSV file for a new one. options: the fields of `StreamSettings`.
     Raises InputError for a source that cannot be read and for options that cannot be.
     """
+    settings = StreamSettings(image_size, **options)
+    return open_stream(source, settings, labels, class_names=class_names, part=part, report=report)
+
+
+def open_stream(
+    source: Any,
+    settings: StreamSettings,
+    labels: Any = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    part: tuple[int, int] = (0, 1),
+    report: Report | str | PathLike[str] | None = None,
+) -> ImageStream:
+    """`stream_images` for settings that are there already.
+
+    >>> len(open_stream([], StreamSettings(8)))
+    0
+    """
     found = _shards(source, class_names) or read_source(source, labels, class_names=class_names)
     if not isinstance(report, Report):
         report = Report(report)
-    return ImageStream(found.part(*part), StreamSettings(image_size, **options), report)
+    return ImageStream(found.part(*part), settings, report)
 
 
 def _shards(source: object, class_names: Sequence[str] | None) -> ShardSource | None:
