@@ -7,11 +7,9 @@ of its own that ends with the measurement.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import importlib.util
 import re
-import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +20,7 @@ from typing import Any
 from toolkit.arithmetic import OPTIMIZER_SLOTS, InputError, require_choice, require_whole
 from toolkit.costs import Network, Rows, rows_of
 from toolkit.layers import Architecture
-from toolkit.processes import Ending, Worker, spawn, start_worker
+from toolkit.processes import Ending, Worker, own_folder, spawn, start_worker
 from toolkit.runtimes import EXECUTIONS, POLICIES, MemoryEstimate, predict_memory
 from toolkit.system import available_memory, backend, default_execution
 
@@ -263,13 +261,7 @@ def start_measuring(
         limit_bytes=free if limit_bytes is None else min(limit_bytes, free),
         seconds=timeout,
     )
-    return _start(probe, Path(folder) if folder else _own_folder())
-
-
-def _own_folder() -> Path:
-    folder = tempfile.mkdtemp(prefix="cnn-toolkit-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    return _start(probe, Path(folder) if folder else own_folder())
 
 
 def make_probe(

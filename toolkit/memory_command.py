@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +20,7 @@ from toolkit.memory_reports import Advice, advise
 from toolkit.processes import INTERRUPTED
 from toolkit.runtimes import MemoryEstimate, predict_memory
 from toolkit.system import default_execution
+from toolkit.terminal import silence
 
 if TYPE_CHECKING:
     import keras
@@ -42,7 +40,7 @@ def is_application(name: str) -> bool:
 
 def application(name: str, input_shape: Shape | None = None) -> keras.Model:
     """A model of `keras.applications` without memory for its weights; raises InputError where there is none."""
-    with _silence():
+    with silence():
         import keras
 
         from toolkit.build import without_weights
@@ -69,19 +67,6 @@ def application_and_rows(name: str, input_shape: Shape | None = None) -> tuple[k
 def application_rows(name: str, input_shape: Shape | None = None) -> Rows:
     """The rows of a model of `keras.applications`; raises InputError where there is none."""
     return application_and_rows(name, input_shape)[1]
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """In this block nothing is written to standard error: TensorFlow greets there when it is imported."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 # Planning.

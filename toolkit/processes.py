@@ -22,10 +22,12 @@ import os
 import pickle
 import queue
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -690,3 +692,34 @@ def start_worker(
     Raises InputError where no backend is installed, OSError where no process can be started.
     """
     return Worker(task, Path(folder), threads, launch or launcher(), environment or {})
+
+
+def follow(
+    task: Task,
+    folder: str | os.PathLike[str] | None = None,
+    stop: threading.Event | None = None,
+    threads: int | None = None,
+    launch: Launcher | None = None,
+) -> Iterator[Any]:
+    """Start work on a task when the first event is asked for, and yield its events until it ends.
+
+    `folder`: see `start_worker`; None for one of its own. Setting `stop` ends the work within seconds, in the
+    background, so that events go on until then; so does closing the generator.
+    """
+    stop = stop or threading.Event()
+    worker = start_worker(task, folder or own_folder(), threads, launch)
+    try:
+        for event in worker.events():
+            if stop.is_set() and not worker.stopping:
+                threading.Thread(target=worker.close, daemon=True, name="stop").start()
+            if event is not None:
+                yield event
+    finally:
+        worker.close()
+
+
+def own_folder() -> Path:
+    """A new folder that goes when this Python ends."""
+    folder = tempfile.mkdtemp(prefix="cnn-toolkit-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import queue
-import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from toolkit import show, system
@@ -23,9 +20,8 @@ from toolkit.datasets import DATASETS
 from toolkit.errors import InputError
 from toolkit.loading import load_dataset
 from toolkit.processes import INTERRUPTED, warm_up
+from toolkit.terminal import RUNS, bars, ctrl_c, unused
 from toolkit.training import Done, EpochEnd, Event, Failed, Started, Step, TrainConfig, TrainResult, network_of, train
-
-RUNS = Path("runs")
 
 
 def train_command(
@@ -57,17 +53,7 @@ def _folders(configs: Sequence[TrainConfig], folder: Path | None) -> list[Path]:
     names = [_name(config) for config in configs]
     if folder is not None:
         return [folder] if len(names) == 1 else [folder / name for name in names]
-    return [_unused(RUNS / f"{Path(config.dataset).name}-{name}") for config, name in zip(configs, names, strict=True)]
-
-
-def _unused(path: Path) -> Path:
-    """The path, or the first of path-2, path-3 … that does not exist."""
-    number = 2
-    found = path
-    while found.exists():
-        found = path.with_name(f"{path.name}-{number}")
-        number += 1
-    return found
+    return [unused(RUNS / f"{Path(config.dataset).name}-{name}") for config, name in zip(configs, names, strict=True)]
 
 
 def _name(config: TrainConfig) -> str:
@@ -102,7 +88,7 @@ def _follow(runs: Sequence[_Run], console: Console) -> bool:
         finally:
             said.put((run, None))
 
-    with _ctrl_c(stop), _progress(console) as progress, ThreadPoolExecutor(system.cpu_count()) as pool:
+    with ctrl_c(stop), bars(console) as progress, ThreadPoolExecutor(system.cpu_count()) as pool:
         for run in runs:
             run.bar = progress.add_task(_name(run.config), total=None, said="starting")
         for run in runs:
@@ -113,27 +99,6 @@ def _follow(runs: Sequence[_Run], console: Console) -> bool:
             stop.set()  # else the pool would wait for trainings that nobody follows any more
             raise
     return stop.is_set()
-
-
-@contextlib.contextmanager
-def _ctrl_c(stop: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C sets `stop`, wherever the main thread is at that moment; the second one interrupts it.
-
-    Where Ctrl-C is ignored, as in a job in the background of a shell, it stays so.
-    """
-
-    def heard(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN
-    before = signal.signal(signal.SIGINT, heard) if ours else None
-    try:
-        yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, before)
 
 
 def _listen(said: queue.SimpleQueue[tuple[_Run, Event | None]], running: int, progress: Progress) -> None:
@@ -148,12 +113,6 @@ def _listen(said: queue.SimpleQueue[tuple[_Run, Event | None]], running: int, pr
         else:
             run.last = event
             _draw(progress, run, event)
-
-
-def _progress(console: Console) -> Progress:
-    columns = ("[progress.description]{task.description}", "{task.fields[said]}")
-    name, words = (TextColumn(column) for column in columns)
-    return Progress(name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), words, console=console)
 
 
 def _draw(progress: Progress, run: _Run, event: Event) -> None:

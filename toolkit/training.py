@@ -6,13 +6,10 @@ start, watch and stop trainings without growing or stalling.
 
 from __future__ import annotations
 
-import atexit
 import inspect
 import json
 import math
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -26,7 +23,7 @@ from toolkit.costs import trace
 from toolkit.datasets import DATASETS, DatasetInfo, dataset_key
 from toolkit.errors import InputError
 from toolkit.layers import Architecture, Rescaling
-from toolkit.processes import Ending, Launcher, Worker, start_worker
+from toolkit.processes import Ending, Launcher, follow
 
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "shift", "flip", "shift_flip")
@@ -524,31 +521,4 @@ def train(
     info = DATASETS.get(config.dataset)
     if info is not None:
         network_of(config, info)
-    return _events(config, Path(folder) if folder else None, stop or threading.Event(), threads, launch)
-
-
-def _events(
-    config: TrainConfig, folder: Path | None, stop: threading.Event, threads: int | None, launch: Launcher | None
-) -> Iterator[Event]:
-    worker = start_worker(config, folder or _own_folder(), threads, launch)
-    try:
-        for event in worker.events():
-            if stop.is_set():
-                _end(worker)
-            if event is not None:
-                yield event
-    finally:
-        worker.close()
-
-
-def _end(worker: Worker) -> None:
-    """Ask for the end once, and see to it in the background, so that events go on until then."""
-    if not worker.stopping:
-        threading.Thread(target=worker.close, daemon=True, name="stop").start()
-
-
-def _own_folder() -> Path:
-    """A folder that goes when this Python ends."""
-    folder = tempfile.mkdtemp(prefix="cnn-toolkit-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    return follow(config, folder, stop, threads, launch)
