@@ -586,7 +586,7 @@ class BadServer:
         self.host, self.port = host, 0
         self.requests: Counter[str] = Counter()
         self.connections = 0
-        self._behaviours = {name: each.behave for name, each in FAULTS.items()} | (extra or {})
+        self.behaviours = {name: each.behave for name, each in FAULTS.items()} | (extra or {})
         self._tls = None
         if certificate:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -671,7 +671,7 @@ class BadServer:
         text = request.decode("latin-1")
         path = text.split(" ")[1]
         self.requests[path] += 1
-        behave = self._behaviours[unquote(path.split("/")[1])]
+        behave = self.behaviours[unquote(path.split("/")[1])]
         return await behave(Request(path, self.requests[path], self.port, text, writer))
 
 

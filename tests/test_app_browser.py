@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.app_server import Server, serving
+from tests.photo_files import picture
 from toolkit.architectures import resnet50, small_cnn
 from toolkit.batches import plan_batches
 from toolkit.costs import costs
@@ -304,11 +305,89 @@ def draw(page: "Page", corners: list[tuple[int, int]]) -> None:
     page.mouse.up()
 
 
+def test_fine_tune_on_photos_stop_and_ask(visit: Callable[..., Visit], tmp_path: Path) -> None:
+    here = visit()
+    page = here.page
+    here.tab("Your photos")
+    page.locator("#finetune").click()
+    page.locator("#finetune-problem .message", has_text="there are no photos yet").wait_for(timeout=SOON)
+    (tmp_path / "mine.zip").write_bytes(b"this is no zip")
+    page.locator("#photos-zip input").set_input_files(tmp_path / "mine.zip")
+    page.locator("#report .message.problem", has_text="the zip file is damaged or is none").wait_for(timeout=LONG)
+    page.locator("#photos-example").click()
+    page.locator("#report .problems", has_text="left out: nobody knows which is right").wait_for(timeout=LONG)
+    assert page.locator("#report img").count() > 20
+    assert page.evaluate(PALE_TEXTS) == []
+    page.get_by_label("random", exact=True).check()
+    here.choose("Image size", "96 × 96")
+    page.get_by_label("number input for Epochs of the last blocks").fill("40")
+    page.locator("#finetune-forecast", has_text="Random first weights").wait_for(timeout=SOON)
+    page.locator("#finetune").click()
+    page.locator("#finetune-live circle").nth(1).wait_for(state="attached", timeout=LONG)
+    page.reload()
+    here.tab("Your photos")
+    page.locator("#report .problems").wait_for(timeout=SOON)
+    page.locator("#finetune-live circle").nth(1).wait_for(state="attached", timeout=SOON)
+    page.locator("#finetune-stop").click()
+    results = page.locator("#finetune-results")
+    results.locator(".confusion").wait_for(timeout=LONG)
+    assert "Wilson" in results.inner_text()
+    page.locator("#mistakes .photo-pair img").nth(3).wait_for(timeout=LONG)
+    assert page.evaluate(PALE_TEXTS) == []
+    with page.expect_download() as download:
+        page.get_by_role("button", name="README.md").click()
+    assert "zero" in Path(download.value.path()).read_text("utf-8")
+    picture(1).save(tmp_path / "mine.png")
+    (tmp_path / "text.png").write_text("no picture")
+    page.locator("#try-photos input").set_input_files([tmp_path / "mine.png", tmp_path / "text.png"])
+    answers = page.locator("#photo-answers .photo-answer")
+    answers.nth(1).wait_for(timeout=LONG)
+    assert re.search(r"mine.*%", answers.first.inner_text(), re.DOTALL)
+    assert "none of JPEG" in answers.nth(1).inner_text()
+
+
+def test_train_two_networks_to_label_pixels_and_ask_them(visit: Callable[..., Visit], tmp_path: Path) -> None:
+    here = visit()
+    page = here.page
+    here.tab("Label pixels")
+    assert "Nothing is trained yet" in page.locator("#segment-invitation").inner_text()
+    for network in ("FCN-32s", "FCN-8s"):
+        page.get_by_label(network, exact=True).uncheck()
+    page.locator("#segment-forecast .message", has_text="one to 5 networks").wait_for(timeout=SOON)
+    page.locator("#segment").click()
+    page.locator("#segment-problem .message", has_text="one to 5 networks").wait_for(timeout=SOON)
+    for network in ("FCN-32s", "FCN-8s"):
+        page.get_by_label(network, exact=True).check()
+    page.get_by_role("button", name="More").last.click()
+    page.get_by_label("number input for Channels of the first stage").fill("2")
+    page.get_by_label("number input for Training scenes").fill("100")
+    page.get_by_label("number input for Epochs", exact=True).last.fill("40")
+    page.locator("#segment-forecast table").wait_for(timeout=SOON)
+    page.locator("#segment").click()
+    page.locator("#segment-live circle.b").nth(1).wait_for(state="attached", timeout=LONG)
+    page.reload()
+    here.tab("Label pixels")
+    page.locator("#segment-live circle.b").nth(1).wait_for(state="attached", timeout=SOON)
+    page.locator("#segment-stop").click()
+    page.locator("#segment-results circle.boundary").nth(1).wait_for(state="attached", timeout=LONG)
+    page.locator("#labels .map img").nth(3).wait_for(timeout=LONG)
+    assert "mean IoU" in page.locator("#labels").inner_text()
+    assert page.evaluate(PALE_TEXTS) == []
+    picture(2).save(tmp_path / "mine.png")
+    page.locator("#pixel-upload input").set_input_files(tmp_path / "mine.png")
+    page.locator("#labels", has_text="mean probability").wait_for(timeout=LONG)
+    assert page.locator("#labels .map img").count() == 3
+    (tmp_path / "text.png").write_text("no picture")
+    page.locator("#pixel-upload button[aria-label*='emove'], #pixel-upload button[aria-label*='lear']").first.click()
+    page.locator("#pixel-upload input").set_input_files(tmp_path / "text.png")
+    page.locator("#labels .message", has_text="cannot be used").wait_for(timeout=LONG)
+
+
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_cut_off_or_too_pale(visit: Callable[..., Visit], dark: bool, width: int) -> None:
     here = visit(width=width, dark=dark)
-    for tab in ("Calculator", "Batch planner", "Train two", "Predict"):
+    for tab in ("Calculator", "Batch planner", "Train two", "Predict", "Your photos", "Label pixels"):
         here.tab(tab)
         if tab == "Batch planner":
             here.page.locator("#plan rect.chosen").wait_for(state="attached", timeout=SOON)

@@ -1,6 +1,7 @@
 """Every endpoint of the app, asked by a program, with good questions and with bad ones."""
 
 import json
+import shutil
 import struct
 import time
 import zipfile
@@ -14,6 +15,7 @@ from gradio_client import Client, handle_file  # type: ignore[import-untyped]
 from gradio_client.exceptions import AppError  # type: ignore[import-untyped]
 
 from tests.app_server import Server, serving
+from tests.photo_files import picture, save_photos
 from toolkit.architectures import lenet5, resnet50
 from toolkit.batches import plan_batches
 from toolkit.costs import costs
@@ -77,6 +79,7 @@ def empty_zip(tmp_path: Path) -> Path:
 def test_the_public_endpoints_are_those_that_are_tested_here(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     tested = {"/cost", "/cost_of_layers", "/cost_of_file", "/plan", "/train", "/job", "/stop", "/predict"}
+    tested |= {"/photos", "/finetune", "/classify", "/segment", "/label"}
     assert set(endpoints) == tested
 
 
@@ -230,6 +233,67 @@ def test_stop_keeps_what_was_learned(client: Client) -> None:
     for model in view["models"].values():
         assert model["state"] == "stopped"
         assert 1 <= model["result"]["epochs_done"] < 500
+
+
+@pytest.fixture(scope="module")
+def photos(client: Client, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Photos that were uploaded and looked at."""
+    folder = save_photos(tmp_path_factory.mktemp("photos") / "colours", each=6)
+    archive = shutil.make_archive(str(folder.with_name("colours")), "zip", folder)
+    photos = str(ask(client, handle_file(archive), api_name="/photos"))
+    found = finished(client, photos)["models"]["A"]["result"]
+    assert found["counts"] == {"blue": 6, "green": 6, "red": 6}
+    assert found["name"] == "colours.zip"
+    return photos
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"base": "VGG16"}, "this page fine-tunes MobileNetV2"),
+        ({"weights": "/etc/passwd"}, "files are for the command line"),
+        ({"image_size": 9}, "image_size must be from 32"),
+        ({"colour": "red"}, "there is no setting 'colour'"),
+        ({"epochs": 10**9}, "fewer epochs"),
+        ("text", "described by its settings"),
+    ],
+)
+def test_finetune_refuses_in_words(client: Client, photos: str, settings: Any, words: str) -> None:
+    assert words in refusal(client, photos, settings, api_name="/finetune")
+
+
+def test_photos_refuses_in_words(client: Client, tmp_path: Path) -> None:
+    assert "no photos came" in refusal(client, None, api_name="/photos")
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("../evil.jpg", "x")
+    failed = finished(client, ask(client, handle_file(tmp_path / "evil.zip"), api_name="/photos"))
+    assert "no plain name" in failed["models"]["A"]["message"]
+    assert "no longer here" in refusal(client, "a guess", {}, api_name="/finetune")
+
+
+def test_networks_that_are_not_there_are_not_asked(client: Client, photos: str, tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "picture.png")
+    for endpoint in ("/classify", "/label"):
+        for job in (photos, "a guess"):
+            assert "no longer here" in refusal(client, job, handle_file(tmp_path / "picture.png"), api_name=endpoint)
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        ([], "1 to 5 networks"),
+        ({}, "1 to 5 networks"),
+        ([{}] * 6, "1 to 5 networks"),
+        (["text"], "described by its settings"),
+        ([{"network": "magic"}], "network must be one of"),
+        ([{"source": "/etc"}], "python -m toolkit segment"),
+        ([{"weights": "/etc/passwd"}], "python -m toolkit segment"),
+        ([{"image_size": 40}], "multiples"),
+        ([{"epochs": 10**6}], "fewer epochs"),
+    ],
+)
+def test_segment_refuses_in_words(client: Client, models: Any, words: str) -> None:
+    assert words in refusal(client, models, api_name="/segment")
 
 
 def test_jobs_of_others_cannot_be_guessed(client: Client) -> None:

@@ -42,7 +42,7 @@ def failing(*_: Any, **__: Any) -> Measurement:
 def row(case: Case, measured: int, predicted: int, **methods: int) -> MemoryRow:
     """What `predicted_and_measured` would find for such numbers."""
     return MemoryRow(
-        **memory._figure(str(case), measured, "", "", None),
+        **memory._figure(str(case), [measured] if measured else [], "", "", None),
         network=case.network,
         batch_size=case.batch_size,
         training=case.training,
@@ -163,12 +163,44 @@ def test_a_plan_is_trained_under_its_limit(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_plan_that_does_not_train_breaks_the_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "measure_memory", failing)
     trained = memory.planned_and_trained(LENET, 3000 * MB)
-    unplanned = memory.planned_and_trained(LENET, 10 * MB)
     assert "does not fit" in trained.failed
+    monkeypatch.setattr(memory, "measure_memory", lambda net, batch_size, **_: measurement("lenet5", 1, MB, 5 * MB))
+    unplanned = memory.planned_and_trained(LENET, 10 * MB)  # where one image takes 5 MB
     assert "limit of" in unplanned.failed
     assert unplanned.batch_size == 0
     check = memory.plan_checks([trained, unplanned, replace(trained, failed="")])[0]
     assert (round(check.value, 3), check.ok) == (0.333, False)
+
+
+def test_a_plan_is_trained_once_for_all_limits_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def measure(net: Any, batch_size: int, **options: Any) -> Measurement:
+        asked.append(options["limit_bytes"])
+        return measurement(net.name, batch_size, 100 * MB, 700 * MB)
+
+    monkeypatch.setattr(memory, "measure_memory", measure)
+    rows = list(memory.planned_rows([(LENET, 3000 * MB), (LENET, 4000 * MB), (replace(LENET, batch_size=8), 10**10)]))
+    assert asked == [3000 * MB, 10**10]
+    assert [row.limit_bytes for row in rows] == [3000 * MB, 4000 * MB, 10**10]
+    assert rows[1].what == "lenet5 within 4,000 MB: the same plan as within 3,000"
+    assert memory.plan_checks(rows)[0].value == 1
+
+
+def test_a_refusal_that_was_right_breaks_no_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "measure_memory", lambda net, batch_size, **_: measurement("lenet5", 1, MB, 650 * MB))
+    refused = memory.planned_and_trained(LENET, 900 * MB)
+    assert (refused.batch_size, refused.failed, refused.process_bytes) == (0, "", 650 * MB)
+    assert "refused" in refused.what
+
+
+def test_what_is_quickly_measured_is_measured_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([300, 100, 200, 400])
+    monkeypatch.setattr(memory, "measure_memory", lambda *_, **__: measurement("lenet5", 64, next(peaks) * MB, 10**9))
+    found = predicted_and_measured(LENET)
+    assert (found.n, found.measured_bytes, found.least, found.most) == (3, 200 * MB, 100.0, 300.0)
+    monkeypatch.setattr(memory, "CHEAP_SECONDS", -1.0)
+    assert predicted_and_measured(LENET).n == 1
 
 
 def test_executions_without_their_library_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,6 +155,31 @@ def test_both_models_of_a_job_start_at_once(house: House) -> None:
     assert len({worker.folder for worker in house.of(job)}) == 2
 
 
+def test_more_than_two_runs_of_a_job_take_turns(house: House) -> None:
+    job = house.submit("anna", A, B, A, B)
+    assert house.states(job) == ["starting", "starting", "waiting", "waiting"]
+    house.of(job)[1].finish()
+    house.tick()
+    assert house.states(job) == ["starting", "done", "starting", "waiting"]
+    house.tick(house.jobs.limits.run_seconds - 1)
+    house.of(job)[0].finish()
+    house.tick()
+    house.tick(2)
+    assert house.states(job) == ["done", "done", "starting", "starting"]
+    assert house.of(job)[2].stops == 1  # its time is over; the last one has just begun
+    house.jobs.stop(job)
+    house.tick()
+    assert house.states(job) == ["done", "done", "stopped", "stopped"]
+
+
+def test_the_runs_of_a_job_that_wait_for_their_turn_can_be_stopped(house: House) -> None:
+    job = house.submit("anna", A, B, A)
+    house.jobs.stop(job)
+    house.tick()
+    assert house.states(job) == ["stopped"] * 3
+    assert len(house.of(job)) == 2
+
+
 def test_events_reach_the_view(house: House) -> None:
     job = house.submit("anna")
     first, second = house.of(job)
@@ -462,7 +487,7 @@ def test_the_watchman_does_the_same_by_himself(tmp_path: Path) -> None:
 
 def test_many_visitors_at_once(tmp_path: Path) -> None:
     jobs = Jobs(Limits(), tmp_path / "jobs", start=lambda config, folder: finished(folder))
-    seen: list[JobView] = []
+    seen: list[JobView[RunView]] = []
 
     def visit(number: int) -> None:
         job = jobs.submit((replace(A, seed=number),), f"visitor {number}")
@@ -532,7 +557,7 @@ def test_curves_have_no_teeth_where_an_epoch_begins() -> None:
         total += loss * (number - before)
         before = number
         run = advance(run, Step(epoch, number, 20, total / number, total / number, 100.0))
-    curve = training_curve(run)
+    curve = training_curve(run.steps, run.epochs)
     assert [point.epochs for point in curve] == [0.5, 1.0, 1.25, 2.0]
     assert [point.loss for point in curve] == pytest.approx(list(stretches.values()))
     assert [point.accuracy for point in curve] == pytest.approx(list(stretches.values()))
@@ -542,7 +567,7 @@ def test_stretches_of_a_few_images_are_left_out_of_curves() -> None:
     run = RunView(A, Path("nowhere"))
     for number in (50, 52, 100):
         run = advance(run, Step(1, number, 100, 1.0, 0.5, 100.0))
-    assert [point.epochs for point in training_curve(run)] == [0.5, 1.0]
+    assert [point.epochs for point in training_curve(run.steps, run.epochs)] == [0.5, 1.0]
 
 
 def test_epochs_too_short_for_a_report_have_their_mean() -> None:
@@ -553,7 +578,7 @@ def test_epochs_too_short_for_a_report_have_their_mean() -> None:
         EpochEnd(2, 0.4, 0.8, 0, 0, 0, 0),
     ):
         run = advance(run, event)
-    assert [(point.epochs, point.loss) for point in training_curve(run)] == [(1, 0.9), (1.9, 0.4)]
+    assert [(point.epochs, point.loss) for point in training_curve(run.steps, run.epochs)] == [(1, 0.9), (1.9, 0.4)]
 
 
 def test_the_time_that_is_left_follows_from_the_speed() -> None:

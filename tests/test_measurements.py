@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,44 @@ def test_who_leaves_takes_it_along(house: House) -> None:
     house.tick()
     assert [house.state(each) for each in (asked, waiting)] == ["failed", "failed"]
     assert [worker.alive for worker in house.workers] == [False]
+
+
+def test_a_stop_ends_it_at_once(house: House) -> None:
+    done, asked, other = house.submit("anna"), "", house.submit("ben")
+    house.workers[0].say(FOUND, last=True)
+    house.tick()
+    asked = house.submit("anna")
+    house.all.stop("anna")
+    assert [house.state(each) for each in (done, asked)] == ["done", "failed"]
+    assert house.all.view(asked).message == "stopped before it was done"
+    assert house.state(other) == "running"
+    house.all.stop("ben")
+    assert not house.workers[1].alive
+
+
+def test_an_estimate_is_found_in_the_same_way(house: House) -> None:
+    asked = house.submit("anna", replace(SMALL, method="probing"))
+    found = replace(SMALL.estimate, method="probing")
+    house.tick(4)
+    house.workers[0].say(found, last=True)
+    house.tick()
+    view = house.all.view(asked)
+    assert (view.state, view.estimated, view.measurement, view.seconds) == ("done", found, None, 4.0)
+    assert view.method == "probing"
+
+
+def test_probing_needs_the_memory_of_half_the_batch_and_compiling_of_one_image(house: House) -> None:
+    whole = Question(small_cnn((224, 224, 3)), 64)
+    methods = {method: replace(whole, method=method) for method in ("measuring", "probing", "compiling")}
+    assert {method: question.largest_step for method, question in methods.items()} == {
+        "measuring": 64,
+        "probing": 32,
+        "compiling": 1,
+    }
+    house.free = replace(whole, batch_size=32).estimate.process_bytes
+    with pytest.raises(InputError, match="predicted to reach"):
+        house.submit("anna", whole)
+    assert house.state(house.submit("anna", methods["probing"])) == "running"
 
 
 def test_failures_come_as_their_sentence(house: House) -> None:

@@ -17,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.image_server import png
+from tests.test_streaming_shards import tar
 from toolkit.__main__ import main
 from toolkit.errors import InputError
 from toolkit.processes import INTERRUPTED
@@ -78,6 +80,14 @@ def test_each_part_is_another_third(listed: Path, number: int, capsys: pytest.Ca
     told = json.loads(capsys.readouterr().out)
     assert told["samples"] == told["delivered"] + told["failed"]
     assert told["samples"] in (7, 8)
+
+
+def test_labels_of_a_shard_may_be_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.tar").write_bytes(tar([("1.png", png(1)), ("1.cls", b"dog"), ("2.png", png(2)), ("2.cls", b"eel")]))
+    shard = str(tmp_path / "a.tar")
+    stream_command(shard, StreamSettings(16, 4), as_json=True, class_names=("cat", "dog"))
+    told = json.loads(capsys.readouterr().out)
+    assert (told["delivered"], [each["example"] for each in told["causes"]]) == (1, [f"{shard}#2"])
 
 
 def test_too_many_failures_are_reported_before_they_stop_the_stream(

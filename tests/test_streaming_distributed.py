@@ -20,11 +20,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.image_server import ImageServer
+from tests.test_streaming_shards import tar
 from toolkit import processes
-from toolkit.distributed_command import Service, service_command, train_workers_command
+from toolkit.distributed_command import (
+    Finished,
+    Lost,
+    Service,
+    _epochs,
+    epoch_text,
+    service_command,
+    train_workers_command,
+)
 from toolkit.errors import InputError
 from toolkit.streaming.distributed import (
     Images,
+    PartResult,
+    WorkerPlan,
+    _known,
+    dataset_id,
     epochs_done,
     free_ports,
     padded,
@@ -35,7 +49,7 @@ from toolkit.streaming.distributed import (
 )
 from toolkit.streaming.settings import StreamSettings
 
-SIDE, COUNT = 16, 90
+SIDE, COUNT, SHARDS = 16, 90, 8
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +66,18 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "list.csv"
 
 
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory, listed: Path) -> str:
+    """The same images in eight tar shards."""
+    folder = tmp_path_factory.mktemp("shards")
+    for shard in range(SHARDS):
+        numbers = range(shard, COUNT, SHARDS)
+        image = {number: (listed.parent / f"{number}.png").read_bytes() for number in numbers}
+        files = [pair for n in numbers for pair in ((f"{n}.png", image[n]), (f"{n}.cls", str(n).encode()))]
+        (folder / f"{shard}.tar").write_bytes(tar(files))
+    return str(folder / f"{{0..{SHARDS - 1}}}.tar")
+
+
 def settings() -> StreamSettings:
     return StreamSettings(SIDE, 4)
 
@@ -61,6 +87,24 @@ def test_an_epoch_is_cut_into_parts_that_are_not_empty(images: int, batch_size: 
     parts = parts_for(images, batch_size, workers)
     assert 1 <= parts <= max(images, 1)
     assert parts >= min(workers, images)
+
+
+def test_whatever_can_be_streamed_can_be_shared_out(listed: Path, sharded: str, tmp_path: Path) -> None:
+    lines = [json.dumps({"url": str(listed.parent / f"{number}.png"), "label": number}) for number in range(9)]
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    for source, count in ((str(tmp_path / "list.jsonl"), 9), (str(listed), COUNT), (sharded, COUNT)):
+        images = Images(source, settings())
+        found = []
+        for part in range(parts := images.parts(2)):
+            with images.open(part, parts) as stream:
+                found += [int(label) for _, labels in stream for label in labels]
+        assert sorted(found) == list(range(count))
+    assert (Images(str(listed), settings()).classes(), images.classes(COUNT)) == (COUNT, COUNT)
+    assert Images(sharded, settings(), ("a", "b")).classes() == 2
+    with pytest.raises(InputError, match="known when they end; say it with --classes 10"):
+        images.classes()
+    with pytest.raises(InputError, match="8 shards cannot be divided among 9"):
+        images.open(0, 9)
 
 
 @given(st.lists(st.integers(0, 4), max_size=6))
@@ -113,9 +157,9 @@ def test_other_backends_are_refused_before_anything_starts(monkeypatch: pytest.M
 
 @pytest.mark.tensorflow
 @pytest.mark.once
-def test_a_service_gives_each_image_once_and_outlives_a_killed_worker(listed: Path, tmp_path: Path) -> None:
+def test_a_service_gives_each_image_once_and_outlives_a_killed_worker(sharded: str, tmp_path: Path) -> None:
     said: list[str] = []
-    with Service(Images(str(listed), settings()), 2, 2, folder=tmp_path, said=said.append) as service:
+    with Service(Images(sharded, settings()), 2, 2, folder=tmp_path, said=said.append) as service:
         pids = [worker.pid for worker in service.processes if worker]
         found = list(read_service(service.address))
         assert sorted(label for _, labels in found for label in labels) == list(range(COUNT))
@@ -124,7 +168,7 @@ def test_a_service_gives_each_image_once_and_outlives_a_killed_worker(listed: Pa
 
         labels = list(_labels_while_one_is_killed(service))
         assert len(set(labels)) == len(labels), "no image twice, even so"
-        part = -(-COUNT // parts_for(COUNT, 4, 2))
+        part = -(-COUNT // SHARDS)
         assert COUNT - 2 * part <= len(labels) <= COUNT
         assert [line.partition(";")[0] for line in said] == ["worker 2 is gone (it ended with signal 9)"]
 
@@ -147,13 +191,39 @@ def _labels_while_one_is_killed(service: Service) -> Iterator[int]:
         service.look()
 
 
-@pytest.mark.tensorflow
-@pytest.mark.once
-def test_a_silent_service_is_a_sentence() -> None:
+def test_who_does_not_speak_is_no_service() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"grpc://127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(InputError, match=f"{address} sent nothing for 0.2 s: it or one of its workers is gone"):
-            next(read_service(address, silence_seconds=0.2))
+        with pytest.raises(InputError, match=rf"nobody answers at {address} \(timed out\)"):
+            next(read_service(address, silence_seconds=0.1))
+    with ImageServer() as images:
+        address = f"grpc://127.0.0.1:{images.port}"
+        with pytest.raises(InputError, match=rf"nobody answers at {address} \((something else|Connection reset)"):
+            next(read_service(address))
+
+
+@pytest.mark.tensorflow
+@pytest.mark.once
+def test_a_service_that_dies_in_mid_epoch_is_a_sentence_and_leaves_no_thread() -> None:
+    import tensorflow as tf
+    from tensorflow.data.experimental import service
+
+    dispatcher = service.DispatchServer(service.DispatcherConfig(port=0))
+    worker = service.WorkerServer(service.WorkerConfig(dispatcher.target.partition("://")[2]))
+    images = tf.zeros((100, 2, 2, 3), tf.uint8)
+    endless = tf.data.Dataset.from_tensor_slices((images, tf.range(100, dtype=tf.int64))).batch(5)
+    service.register_dataset(dispatcher.target, endless, dataset_id=dataset_id(0))
+    batches = read_service(dispatcher.target, silence_seconds=1.0)
+    assert next(batches)[1].tolist() == [0, 1, 2, 3, 4]
+    address = dispatcher.target
+    worker._stop()
+    dispatcher._stop()
+    with pytest.raises(InputError, match=rf"{address} sent nothing for 1 s: it or one of its workers is gone"):
+        list(batches)
+    end = time.monotonic() + 10
+    while any(thread.name == "tf.data service" for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 # Training.
@@ -205,6 +275,47 @@ def _kill_one_after_some_epochs(folder: Path) -> None:
     while epochs_done(folder) < 3:
         time.sleep(0.02)
     _workers()[-1].kill()
+
+
+class Quoted:
+    """A worker as its parent sees it, that says this, look after look."""
+
+    def __init__(self, *said: list[object]) -> None:
+        self._said = list(said)
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._said)
+
+    def poll(self) -> list[object]:
+        return self._said.pop(0) if self._said else []
+
+
+def test_no_finished_epoch_goes_untold_when_a_worker_is_lost(tmp_path: Path) -> None:
+    def told(epoch: int) -> PartResult:
+        return PartResult(epoch, 5, 0, 10, 1.0, 0.5, 7.0, 1.0)
+
+    images = Images("list.csv", settings())
+    plans = [WorkerPlan(images, "small_cnn", 2, 9, 1e-3, number, 2, tmp_path) for number in range(2)]
+    step, killed = Finished("a step failed"), Lost("it ended with signal 9", wanted=False)
+    for first, expected in (
+        (Quoted([told(0)], [told(1)], [step]), [[told(0), told(0)], [told(1)]]),
+        (Quoted([], [], [told(0), step]), [[told(0), told(0)]]),
+        (Quoted([step], []), [[told(0)]]),
+    ):
+        second, found = Quoted([], [told(0), killed]), list[list[PartResult]]()
+        with pytest.raises(InputError, match="stopped: worker 2 of 2: it ended with signal 9; no epoch was finished"):
+            found.extend(_epochs([first, second], plans))  # type: ignore[list-item]
+        assert found == expected
+    assert "10 images (5 + ?)" in epoch_text([told(1)], 2)
+    done = [Quoted([told(0)], [Finished("")]), Quoted([], [told(0), Finished("")])]
+    assert list(_epochs(done, plans)) == [[told(0), told(0)]]  # type: ignore[arg-type]
+
+
+def test_a_label_that_no_class_has_is_a_sentence() -> None:
+    batches = [(np.zeros((1, 2, 2, 3), np.uint8), np.array([label])) for label in (1, 2)]
+    with pytest.raises(InputError, match=r"labels should be below 2.*2 came; say how many there are with --classes"):
+        list(_known(batches, 2))
 
 
 def test_what_does_not_belong_together_is_refused(

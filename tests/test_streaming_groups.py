@@ -1,5 +1,6 @@
 """A group becomes a batch: what is skipped, replaced, and refused."""
 
+import sys
 import threading
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from toolkit.errors import InputError
 from toolkit.streaming.failures import Cause, SampleError
 from toolkit.streaming.groups import Group, OnError
+from toolkit.system import process_memory
 
 SHAPE = (2, 3, 3)
 
@@ -116,3 +118,25 @@ def test_who_waits_gets_the_error_that_ends_the_stream() -> None:
     group.done(1)
     with pytest.raises(InputError, match="closed"):
         group.wait(1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts what the C library of Linux gives back")
+def test_the_memory_of_batches_goes_back_to_the_system() -> None:
+    """Even where small things that live on lie between them, and larger ones were freed before."""
+
+    def group() -> Group:
+        made = Group(np.arange(8), [""] * 8, np.zeros(8, np.int64), (96, 96, 3))
+        made.images[...] = 7
+        return made
+
+    del (first := [np.ones(4_000_000, np.uint8)])[:]
+    before = process_memory()
+    groups, small = [], []
+    for number in range(100):
+        groups.append(group())
+        small.append(bytes(1000 + number))
+    size = sum(each.images.nbytes for each in groups)
+    assert process_memory() - before > 0.9 * size
+    groups.clear()
+    assert process_memory() - before < 0.1 * size
+    assert (len(small), first) == (100, [])

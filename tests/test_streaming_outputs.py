@@ -1,12 +1,14 @@
 """Streams in Keras and TensorFlow: the same weights as from memory, static shapes, several epochs."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.image_server import Answer, ImageServer, every_image, numbers_in
+from tests.image_server import Answer, ImageServer, every_image, numbers_in, png
+from tests.test_streaming_shards import tar
 from toolkit.errors import InputError
 from toolkit.streaming.limits import FetchLimits
 from toolkit.streaming.pipeline import ImageStream, stream_images
@@ -121,3 +123,24 @@ def test_a_tf_dataset_has_static_shapes_and_one_epoch_each_time(server: ImageSer
 def test_fit_takes_the_tf_dataset(server: ImageServer) -> None:
     with stream(server) as images:
         assert len(model().fit(images.as_tf_dataset(), epochs=2, shuffle=False, verbose=0).history["loss"]) == 2
+
+
+def test_shards_are_epochs_without_end_for_keras(server: ImageServer, tmp_path: Path) -> None:
+    for number in range(2):
+        files = [(f"{n}.{kind}", png(n) if kind == "png" else b"%d" % (n % CLASSES))
+                 for n in range(10 * number, 10 * number + 10) for kind in ("png", "cls")]  # fmt: skip
+        (tmp_path / f"{number}.tar").write_bytes(tar(files))
+    with stream_images(str(tmp_path / "{0..1}.tar"), image_size=4, batch_size=6) as images:
+        epochs = [[numbers_in(x) for x, _ in images.batches(epoch)] for epoch in range(3)]
+        data = images.as_pydataset()
+        assert data.num_batches is None
+        assert [numbers_in(data[number][0]) for number in range(12)] == [batch for each in epochs for batch in each]
+        expected = model()
+        for epoch in range(2):
+            for x, y in images.batches(epoch):
+                expected.train_on_batch(x, y)
+        net = model()
+        net.fit(images.as_pydataset(), steps_per_epoch=4, epochs=2, shuffle=False, verbose=0)
+        for found, wanted in zip(weights(net), weights(expected), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+        assert net.evaluate(images.as_pydataset(), steps=4, verbose=0)

@@ -1,8 +1,8 @@
 """Tar shards as a stream: every sample once, the same order for a seed, positions, damage, bounded blocks."""
 
-import io
-import tarfile
-from collections.abc import Callable
+import asyncio
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,14 @@ import pytest
 
 from tests.bad_server import BadServer, Request
 from tests.image_server import numbers_in, png
+from tests.test_streaming_shards import tar
 from toolkit.errors import InputError
 from toolkit.streaming import shard_feed
 from toolkit.streaming.failures import Cause
 from toolkit.streaming.limits import FetchLimits
 from toolkit.streaming.pipeline import ImageStream, stream_images
 from toolkit.streaming.shards import ShardSource
+from toolkit.streaming.shelves import ImageShelf
 
 pytestmark = pytest.mark.once
 HERE = FetchLimits(allow_private=True, retries=0)
@@ -24,14 +26,8 @@ SAMPLES = 23  # in a shard
 
 def shard(start: int, image: Callable[[int], bytes] = png) -> bytes:
     """Samples whose label, key and colour are their number."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for number in range(start, start + SAMPLES):
-            for kind, data in (("png", image(number)), ("cls", str(number).encode())):
-                member = tarfile.TarInfo(f"{number:06}.{kind}")
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
-    return file.getvalue()
+    numbers = range(start, start + SAMPLES)
+    return tar([pair for n in numbers for pair in ((f"{n:06}.png", image(n)), (f"{n:06}.cls", str(n).encode()))])
 
 
 @pytest.fixture
@@ -40,6 +36,21 @@ def shards(tmp_path: Path) -> list[Path]:
     for number, path in enumerate(paths):
         path.write_bytes(shard(SAMPLES * number))
     return paths
+
+
+async def serve_numbered(request: Request) -> bool:
+    """`0.tar`, `1.tar` and `2.tar`."""
+    return await request.answer(shard(SAMPLES * int(request.path[-5])))
+
+
+@pytest.fixture
+def server() -> Iterator[BadServer]:
+    with BadServer(extra={"shard": serve_numbered}) as server:
+        yield server
+
+
+def urls(server: BadServer) -> list[str]:
+    return [server.url(f"shard/{number}.tar") for number in range(3)]
 
 
 def stream(shards: Any, **options: Any) -> ImageStream:
@@ -85,17 +96,35 @@ def test_samples_are_shuffled_within_their_block_and_shards_as_a_whole(shards: l
         ]
 
 
+@pytest.mark.parametrize("order", ["source", "completion"])
 @pytest.mark.parametrize("after", [0, 1, 3, 8])
-def test_a_resumed_stream_repeats_and_loses_nothing(shards: list[Path], after: int) -> None:
-    with stream(shards) as images:
-        whole = epoch(images)
-    with stream(shards) as images:
+def test_a_resumed_stream_repeats_and_loses_nothing(shards: list[Path], after: int, order: str) -> None:
+    with stream(shards, order=order) as images:
         batches = iter(images)
-        for _ in range(after):
-            next(batches)
+        first = [next(batches)[1].tolist() for _ in range(after)]
         position = images.position.to_dict()
-    with stream(shards).resume(position) as images:
-        assert epoch(images) == whole[after:]
+        assert images.progress().images == 8 * after
+    with stream(shards, order=order).resume(position) as images:
+        rest = epoch(images)
+        assert images.position.to_dict() == {**position, "epoch": 1, "batches": 0, "done": 0, "shards": 0, "ahead": []}
+    assert sorted(flat(first + rest)) == list(range(3 * SAMPLES))
+    if order == "source":
+        with stream(shards) as images:
+            assert epoch(images) == first + rest
+
+
+def test_completion_order_does_not_wait_for_a_slow_shard() -> None:
+    async def serve(request: Request) -> bool:
+        slow = request.path.endswith("0.tar")
+        await asyncio.sleep(0.5 if slow else 0)
+        return await serve_numbered(request)
+
+    with BadServer(extra={"shard": serve}) as server:
+        with stream(urls(server), order="completion", shuffle=False) as images:
+            found = flat(epoch(images))
+        assert server.requests["/shard/0.tar"] == 1
+    assert sorted(found) == list(range(3 * SAMPLES))
+    assert found[-SAMPLES:] == list(range(SAMPLES))
 
 
 def test_parts_share_out_the_shards(shards: list[Path]) -> None:
@@ -117,10 +146,17 @@ def test_a_damaged_shard_loses_what_is_behind_the_damage(shards: list[Path]) -> 
         failures = {each.cause: (each.number, each.location) for each in images.report.failures}
         assert failures[Cause.DAMAGED_SHARD] == (-1, str(shards[1]))
         assert failures[Cause.UNREADABLE_FILE] == (-1, str(shards[2]))
+    with pytest.raises(InputError, match=rf"{shards[1]} cannot be used: the shard ends in the middle"):
+        epoch(stream(shards, shuffle=False, on_error="fail"))
+    shards[0].unlink()
+    with pytest.raises(InputError, match=r"2 of 3 shards gave no sample.*share of 0.5.*2.tar"):
+        epoch(stream(shards, shuffle=False))
+    with stream(shards, shuffle=False, max_failed_share=0.7) as images:
+        assert flat(epoch(images)) == numbers[SAMPLES:]
 
 
 def test_no_readable_shard_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none of the 1 shards could be read.*nothing.tar"):
+    with pytest.raises(InputError, match=r"1 of 1 shards gave no sample.*nothing.tar"):
         epoch(stream([tmp_path / "nothing.tar"]))
 
 
@@ -130,6 +166,10 @@ def test_bad_samples_of_a_shard_are_failures(tmp_path: Path) -> None:
         assert flat(epoch(images)) == [number for number in range(SAMPLES) if number % 5]
         assert images.report.counts == {Cause.NOT_AN_IMAGE: 5}
         assert images.report.failures[0].location == f"{tmp_path / 'a.tar'}#000000"
+    with stream(tmp_path / "a.tar", shuffle=False, on_error="replace") as images:
+        assert flat(epoch(images))[:8] == [7, 1, 2, 3, 4, 4, 6, 7]
+    with pytest.raises(InputError, match=r"a.tar#000000 cannot be used: .*it is none of"):
+        epoch(stream(tmp_path / "a.tar", shuffle=False, on_error="fail"))
 
 
 def test_shards_come_over_http_in_blocks_that_fit_into_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,15 +184,90 @@ def test_shards_come_over_http_in_blocks_that_fit_into_the_memory(monkeypatch: p
         assert sorted(flat(epoch(images))) == list(range(SAMPLES))
 
 
+@pytest.mark.parametrize("order", ["source", "completion"])
+@pytest.mark.parametrize("cache", ["bytes", "tensors"])
+def test_later_epochs_come_from_the_cache(server: BadServer, tmp_path: Path, cache: str, order: str) -> None:
+    with stream(urls(server)) as images:
+        expected = [epoch(images) for _ in range(3)]
+    server.requests.clear()
+    options = {"cache": cache, "cache_folder": tmp_path, "order": order}
+    with stream(urls(server), **options) as images:
+        found = [epoch(images), epoch(images)]
+    with stream(urls(server), **options) as images:
+        found += [epoch(images.resume({**images.position.to_dict(), "epoch": 2}))]
+    assert set(server.requests.values()) == {1}
+    for each, wanted in zip(found, expected, strict=True):
+        assert each == wanted or (order == "completion" and sorted(flat(each)) == sorted(flat(wanted)))
+
+
+def test_bad_samples_do_not_keep_a_shard_from_the_cache(tmp_path: Path) -> None:
+    async def serve(request: Request) -> bool:
+        return await request.answer(shard(0, lambda number: b"text" if number % 5 == 0 else png(number)))
+
+    good = [number for number in range(SAMPLES) if number % 5]
+    with (
+        BadServer(extra={"shard": serve}) as server,
+        stream(server.url("shard/0.tar"), cache="tensors", cache_folder=tmp_path) as images,
+    ):
+        assert [sorted(flat(epoch(images))) for _ in range(3)] == [good] * 3
+        assert images.report.counts == {Cause.NOT_AN_IMAGE: 3 * 5}
+        assert set(server.requests.values()) == {1}
+
+
+@pytest.mark.parametrize("order", ["source", "completion"])
+def test_what_the_cache_has_lost_is_read_again(
+    server: BadServer, tmp_path: Path, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples that vanish between the look into the cache and their turn; one that is in its shard no more, too."""
+    options = {"cache": "tensors", "cache_folder": tmp_path, "order": order}
+    with stream(urls(server), **options) as images:
+        epoch(images)
+        restore, lost = ImageShelf.restore, ("000003", "000004", "000050")
+        monkeypatch.setattr(
+            ImageShelf, "restore", lambda self, name, out: not name.endswith(lost) and restore(self, name, out)
+        )
+        assert sorted(flat(epoch(images))) == list(range(3 * SAMPLES))
+        assert server.requests == {"/shard/0.tar": 2, "/shard/1.tar": 1, "/shard/2.tar": 2}
+        server.behaviours["shard"] = lambda request: request.answer(shard(500))
+        assert sorted(flat(epoch(images))) == [number for number in range(3 * SAMPLES) if number not in {3, 4, 50}]
+        assert images.report.counts == {Cause.DAMAGED_SHARD: 3}
+        server.behaviours["shard"] = lambda request: request.answer(b"", status="404 Gone")
+        epoch(images)
+        assert images.report.counts == {Cause.DAMAGED_SHARD: 3, Cause.NOT_FOUND: 3}
+
+
+def test_a_cache_that_is_full_costs_no_sample(server: BadServer, tmp_path: Path) -> None:
+    with stream(urls(server), cache="tensors", cache_folder=tmp_path, cache_bytes=4 * 4 * 3 * 40) as images:
+        for _ in range(2):
+            assert sorted(flat(epoch(images))) == list(range(3 * SAMPLES))
+        assert "is full" in images.report.warnings[0]
+
+
+def test_a_shard_that_was_changed_is_read_anew(shards: list[Path], tmp_path: Path) -> None:
+    with stream(shards[0], cache="tensors", cache_folder=tmp_path / "cache") as images:
+        first = epoch(images)
+        shards[0].write_bytes(shard(100))
+        os.utime(shards[0], (1, 1))
+        assert sorted(flat(epoch(images))) == list(range(100, 100 + SAMPLES))
+        assert sorted(flat(first)) == list(range(SAMPLES))
+
+
+def test_two_samples_of_one_name_stay_two(tmp_path: Path) -> None:
+    kinds = [("a", 1), ("b", 2), ("a", 3)]
+    data = tar([pair for key, n in kinds for pair in ((f"{key}.png", png(n)), (f"{key}.cls", str(n).encode()))])
+    (tmp_path / "twice.tar").write_bytes(data)
+    with stream(tmp_path / "twice.tar", cache="tensors", cache_folder=tmp_path) as images:
+        assert [sorted(flat(epoch(images))) for _ in range(2)] == [[1, 2, 3]] * 2
+
+
 def test_what_shards_cannot_do_is_refused_with_a_sentence(shards: list[Path]) -> None:
-    for options in ({"order": "completion"}, {"cache": "tensors"}):
-        with pytest.raises(InputError, match="tar shards are read in their order and not cached"):
-            stream(shards, **options)
     images = stream(shards)
-    for call in (lambda: len(images), lambda: images.batch(0), images.as_pydataset):
+    for call in (lambda: len(images), lambda: images.batch(0)):
         with pytest.raises(TypeError, match="no number of batches"):
             call()
     assert images.progress().total is None
+    with pytest.raises(InputError, match="bring their own labels"):
+        stream_images(shards, [1, 2, 3], image_size=4)
 
 
 def test_leaving_a_shard_in_the_middle_ends_its_reading(shards: list[Path]) -> None:

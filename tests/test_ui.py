@@ -320,7 +320,7 @@ def result(accuracy: float, params: int, classes: int = 3, stopped: bool = False
     )
 
 
-def job(*runs: RunView, state: str = "running", place: int = 0) -> JobView:
+def job(*runs: RunView, state: str = "running", place: int = 0) -> JobView[RunView]:
     return JobView("id", state, place, 1.0, runs)  # type: ignore[arg-type]
 
 
@@ -377,7 +377,7 @@ def test_results_wait_for_both_models_and_mark_the_better_one() -> None:
 
 def test_many_classes_are_told_by_their_frequent_mistakes() -> None:
     names = [f"class {number}" for number in range(30)]
-    root = parsed(run_views.confusion("A", result(0.5, 10, classes=30), names))
+    root = parsed(run_views.confusion("Model A", result(0.5, 10, classes=30).confusion, names, "a"))
     rows = [[cell.text for cell in row] for row in root.iter("tr")]
     assert rows[1] in (["class 29", "class 28", "57"], ["class 28", "class 29", "57"])
     assert len(rows) == 13

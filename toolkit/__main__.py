@@ -1,4 +1,4 @@
-"""The command line: `python -m toolkit cost | plan | measure | train | stream | bench`, and more; see `--help`.
+"""The command line: `python -m toolkit cost | plan | measure | train | finetune | segment | stream | grade | bench`.
 
 A command loads only what it needs.
 """
@@ -244,16 +244,162 @@ SOURCE = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A file with a URL or path a line (.txt, .csv, .tsv, .jsonl, .parquet), a folder of images by class, or "
-        "the URL of a tar shard.",
+        help="A file with a URL or path a line (.txt, .csv, .tsv, .jsonl, .parquet), a folder of images by class, "
+        "here or in an object store, or tar shards such as birds-{000..099}.tar.",
     ),
 ]
 SIZE = Annotated[str, typer.Option("--size", metavar="N|HxW", help="Height and width that all images get.")]
 BATCH = Annotated[int, typer.Option("--batch", help="Images in a batch.")]
 SEED = Annotated[int, typer.Option(help="Of the order of the images.")]
+CLASS_NAMES = Annotated[
+    str, typer.Option("--class-names", metavar="NAME,...", help="Of tar shards, in the order of their numbers.")
+]
 PRIVATE = Annotated[
     bool, typer.Option("--allow-private", help="Fetch from this machine and its network too, and from object stores.")
 ]
+
+
+@app.command()
+def finetune(
+    photos: Annotated[
+        Path | None, typer.Argument(help="A folder of photos by class, or a list such as photos.csv.")
+    ] = None,
+    base: Annotated[str, typer.Option(help="A network of keras.applications.")] = "MobileNetV2",
+    alpha: Annotated[float, typer.Option(help="Its width, where it has several.")] = 1.0,
+    image_size: Annotated[int, typer.Option(help="Height and width that the base sees, in pixels.")] = 224,
+    fit: Annotated[str, typer.Option(help="stretch, crop or pad photos of another shape.")] = "stretch",
+    weights: Annotated[str, typer.Option(help="imagenet, none, or a file that fits the base.")] = "imagenet",
+    batch_size: Annotated[int, typer.Option(help="Photos that are computed at once.")] = 16,
+    accumulation_steps: Annotated[int, typer.Option(help="Batches whose gradients make one update.")] = 1,
+    head_epochs: Annotated[int, typer.Option(help="Epochs in which only the new head learns.")] = 60,
+    epochs: Annotated[int, typer.Option(help="Epochs in which the last blocks learn, too; 0 for none.")] = 25,
+    unfrozen_blocks: Annotated[int, typer.Option(help="Blocks of the base that learn then.")] = 10,
+    head_learning_rate: Annotated[float, typer.Option(help="Of the first phase.")] = 2e-3,
+    learning_rate: Annotated[float, typer.Option(help="Of the second phase.")] = 3e-4,
+    patience: Annotated[int, typer.Option(help="Epochs without progress that end a phase; 0 for never.")] = 8,
+    augmentation: Annotated[str, typer.Option(help="none, flip, light or strong; of training photos only.")] = "light",
+    class_weights: Annotated[bool, typer.Option("--class-weights", help="Let all classes count the same.")] = False,
+    dropout: Annotated[float, typer.Option(help="Share of the features set to 0 while the head learns.")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    folder: Annotated[Path | None, typer.Option(help="Where the files go; a new folder in runs/ otherwise.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with the run in this folder.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only look at the photos.")] = False,
+    pictures: Annotated[Path | None, typer.Option(help="With --check: a file for pictures of what is wrong.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Fine-tune a network that knows ImageNet on your photos. Ctrl-C stops and keeps the best epoch."""
+    from toolkit.finetune_command import check_command, finetune_command
+    from toolkit.finetuning import FinetuneConfig
+
+    if check:
+        if photos is None:
+            raise InputError("--check needs a folder of photos by class, or a list such as photos.csv")
+        raise typer.Exit(check_command(photos, as_json, pictures))
+    config = (
+        None
+        if resume
+        else FinetuneConfig(
+            base=base,
+            alpha=alpha,
+            image_size=image_size,
+            fit=fit,
+            weights=None if weights == "none" else weights,
+            batch_size=batch_size,
+            accumulation_steps=accumulation_steps,
+            head_epochs=head_epochs,
+            epochs=epochs,
+            unfrozen_blocks=unfrozen_blocks,
+            head_learning_rate=head_learning_rate,
+            learning_rate=learning_rate,
+            patience=patience,
+            augmentation=augmentation,
+            class_weights=class_weights,
+            dropout=dropout,
+            seed=seed,
+        )
+    )
+    raise typer.Exit(finetune_command(photos, config, folder, resume=resume, as_json=as_json))
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="The folder of a fine-tuning, or its model.keras.")],
+    files: Annotated[list[Path], typer.Argument(help="Photos, or folders of them.")],
+    top: Annotated[int, typer.Option(help="Classes that are told of each.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
+) -> None:
+    """What a fine-tuned network says of photos."""
+    from toolkit.finetune_command import predict_command
+
+    raise typer.Exit(predict_command(model, files, top, as_json))
+
+
+@app.command()
+def segment(
+    files: Annotated[list[Path] | None, typer.Argument(metavar="IMAGE...", help="To label, with --model.")] = None,
+    model: Annotated[Path | None, typer.Option(help="A finished training's folder: label images with it.")] = None,
+    source: Annotated[
+        str, typer.Option(help="digits_on_photos, or a folder of images and masks.")
+    ] = "digits_on_photos",
+    network: Annotated[str, typer.Option(help="fcn32s, fcn16s, fcn8s, fcn4s, dilated or unet.")] = "fcn8s",
+    compare: Annotated[
+        list[str] | None, typer.Option(metavar="NETWORK", help="Train this one, too; may be given several times.")
+    ] = None,
+    base: Annotated[str, typer.Option(help="small_base, or one of `networks`.")] = "small_base",
+    channels: Annotated[int, typer.Option(help="Of the first stage of small_base and unet.")] = 16,
+    alpha: Annotated[float, typer.Option(help="Width of mobilenet_v2.")] = 0.35,
+    weights: Annotated[str | None, typer.Option(help="imagenet (mobilenet_v2), or weights.npz of another run.")] = None,
+    digits: Annotated[str, typer.Option(help="The digits of digits_on_photos: digits or mnist.")] = "digits",
+    photos: Annotated[str | None, typer.Option(help="A folder of photos to scatter digits over.")] = None,
+    image_size: Annotated[int, typer.Option(help="Pixels of a side.")] = 128,
+    train_images: Annotated[int, typer.Option(help="Pictures to learn from.")] = 1000,
+    validation_images: Annotated[int, typer.Option(help="Pictures to be tested with after every epoch.")] = 60,
+    test_images: Annotated[int, typer.Option(help="Pictures to be tested with.")] = 200,
+    difficulty: Annotated[str, typer.Option(help="easy, normal or hard digits on photos.")] = "normal",
+    loss: Annotated[str, typer.Option(help="cross_entropy, focal, dice or cross_entropy_dice.")] = "cross_entropy_dice",
+    batch_size: Annotated[int, typer.Option(help="Pictures in one step.")] = 8,
+    epochs: Annotated[int, typer.Option(help="Passes over the training pictures.")] = 12,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam, at its highest.")] = 4e-3,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror training pictures at random (not for digits).")] = False,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with the run in this folder.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the files go; a new folder in runs/ otherwise.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Train a network that labels every pixel, or label images with one. Ctrl-C stops and keeps what was learned."""
+    from toolkit.arithmetic import require_choice
+    from toolkit.scenes import DIFFICULTIES
+    from toolkit.segment_command import label_command, resume_command, segment_command
+    from toolkit.segmentation import SegmentConfig
+
+    if files or model:
+        if not (files and model):
+            raise InputError("images are labelled with a finished training; give IMAGE... and --model FOLDER")
+        raise typer.Exit(label_command(files, model, folder, as_json))
+    if resume:
+        raise typer.Exit(resume_command(resume, as_json))
+    config = SegmentConfig(
+        source=source,
+        network=network,
+        base=base,
+        channels=channels,
+        alpha=alpha,
+        weights=weights,
+        digits=digits,
+        photos=photos,
+        image_size=image_size,
+        train_images=train_images,
+        validation_images=validation_images,
+        test_images=test_images,
+        difficulty=DIFFICULTIES[require_choice("difficulty", difficulty, tuple(DIFFICULTIES))],
+        loss=loss,
+        batch_size=batch_size,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        flip=flip,
+        seed=seed,
+    )
+    raise typer.Exit(segment_command(config, compare or (), folder, as_json))
 
 
 @app.command()
@@ -277,6 +423,7 @@ def stream(
     per_host: Annotated[int, typer.Option(help="Of these, from one host.")] = 128,
     politeness_delay: Annotated[float, typer.Option(help="Seconds between two requests to one host.")] = 0.0,
     allow_private: PRIVATE = False,
+    class_names: CLASS_NAMES = "",
     as_json: JSON = False,
 ) -> None:
     """Read images from anywhere, and say how fast it went and which ones could not be used. Ctrl-C stops."""
@@ -300,7 +447,7 @@ def stream(
         limits=limits,
         **chosen,
     )
-    raise typer.Exit(stream_command(source, settings, epochs, parse_part(part), report, as_json))
+    raise typer.Exit(stream_command(source, settings, epochs, parse_part(part), report, as_json, _names(class_names)))
 
 
 @app.command("stream-service")
@@ -314,12 +461,13 @@ def stream_service(
     port: Annotated[int, typer.Option(help="Of the dispatcher; 0 takes a free one.")] = 5050,
     host: Annotated[str, typer.Option(help="The name under which readers reach this machine.")] = "localhost",
     join: Annotated[str, typer.Option(metavar="grpc://HOST:PORT", help="Work for a dispatcher elsewhere.")] = "",
+    class_names: CLASS_NAMES = "",
     allow_private: PRIVATE = False,
 ) -> None:
     """Feed training elsewhere: a tf.data service that streams the images in several processes. Ctrl-C ends it."""
     from toolkit.distributed_command import service_command
 
-    images = _images(source, size, batch, seed, allow_private)
+    images = _images(source, size, batch, seed, allow_private, class_names)
     raise typer.Exit(service_command(images, workers, epochs, port, host, join))
 
 
@@ -338,20 +486,31 @@ def train_workers(
     ),
     cluster: Annotated[str, typer.Option(metavar="HOST:PORT,...", help="All workers, on several machines.")] = "",
     index: Annotated[int | None, typer.Option(help="Which of the cluster's workers this one is, from 0.")] = None,
+    class_names: CLASS_NAMES = "",
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="How many there are, where tar shards cannot tell.")
+    ] = None,
     allow_private: PRIVATE = False,
     as_json: JSON = False,
 ) -> None:
     """Train one network in several processes, each with its part of the images. Ctrl-C keeps the last full epoch."""
     from toolkit.distributed_command import train_workers_command
 
-    images = _images(source, size, batch, seed, allow_private)
+    images = _images(source, size, batch, seed, allow_private, class_names)
     addresses = [address.strip() for address in cluster.split(",") if address.strip()]
     raise typer.Exit(
-        train_workers_command(images, architecture, epochs, learning_rate, workers, folder, addresses, index, as_json)
+        train_workers_command(
+            images, architecture, epochs, learning_rate, workers, folder, addresses, index, as_json, classes
+        )
     )
 
 
-def _images(source: str, size: str, batch: int, seed: int, allow_private: bool) -> Images:
+def _names(text: str) -> tuple[str, ...] | None:
+    """Names that are written with commas; None where there are none."""
+    return tuple(name.strip() for name in text.split(",") if name.strip()) or None
+
+
+def _images(source: str, size: str, batch: int, seed: int, allow_private: bool, class_names: str) -> Images:
     """What several workers stream."""
     from toolkit.stream_command import parse_size
     from toolkit.streaming.distributed import Images
@@ -359,12 +518,71 @@ def _images(source: str, size: str, batch: int, seed: int, allow_private: bool) 
     from toolkit.streaming.settings import StreamSettings
 
     limits = FetchLimits(allow_private=allow_private)
-    return Images(source, StreamSettings(parse_size(size), batch, seed=seed, limits=limits))
+    return Images(source, StreamSettings(parse_size(size), batch, seed=seed, limits=limits), _names(class_names) or ())
+
+
+@app.command()
+def grade(
+    submission: Annotated[
+        Path, typer.Argument(help="A .py or .ipynb file, or a folder with a file, folder or zip for each student.")
+    ],
+    exercise: Annotated[
+        str, typer.Option(help="The exercise's name, or a file of checks; the file's name otherwise.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="Where results go; needed for a folder of submissions.")] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes that grade; 0 for one a processor.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the hidden cases: the same seed repeats a grading exactly.")
+    ] = None,
+    student: Annotated[str, typer.Option(help="Whose file it is: every student has cases of their own.")] = "",
+    isolation: Annotated[
+        str, typer.Option(help="process, rlimits, landlock or bubblewrap; the best there is otherwise.")
+    ] = "",
+    require: Annotated[str, typer.Option(help="The least isolation that will do; an error where there is less.")] = "",
+    public_only: Annotated[bool, typer.Option("--public", help="Only the cases that the exercise shows.")] = False,
+    pack: Annotated[
+        Path | None, typer.Option(help="A Python file with more cases: PACK = {question: function}.")
+    ] = None,
+) -> None:
+    """Grade an exercise, or a folder of submissions. Whatever a file does, it is graded; Ctrl-C keeps what is done."""
+    from toolkit.grade_command import grade_command
+
+    raise typer.Exit(
+        grade_command(
+            submission,
+            exercise,
+            out=out,
+            jobs=jobs,
+            seed=seed,
+            student=student,
+            isolation=isolation,
+            require=require,
+            public_only=public_only,
+            pack=pack,
+        )
+    )
+
+
+exercises = typer.Typer(help="The exercises of the course.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(exercises, name="exercises")
+
+
+@exercises.callback()
+def _exercises() -> None:
+    """Keeps `exercises build` the form of the command."""
+
+
+@exercises.command()
+def build() -> None:
+    """Write exercises/ out of solutions/: a .py and a notebook of each."""
+    from toolkit.grade_command import build_command
+
+    raise typer.Exit(build_command())
 
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: training, memory or streaming.")],
+    name: Annotated[str, typer.Argument(help="training, memory, streaming, finetuning, segmentation or grading.")],
     quick: Annotated[bool, typer.Option(help="Smaller work, the same promises; within 50 s.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,

@@ -6,10 +6,11 @@ Each worker is a process of its own (`toolkit.processes`), which ends with this 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,17 +27,17 @@ from toolkit.streaming.distributed import (
     WorkerPlan,
     epochs_done,
     free_ports,
-    parts_for,
     run_dispatcher,
     run_service_worker,
     saved_model,
     train_part,
 )
-from toolkit.streaming.samples import read_source
 
 # A worker that is lost this often is not lost by accident.
 MOST_RESTARTS = 10
 LOOK_SECONDS = 0.05
+# How long workers are listened to after one was lost: they notice within about a second.
+LAST_WORDS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,7 @@ class Service:
         said: Callable[[str], None],
     ) -> None:
         self._folder, self._said, self._restarts = folder, said, 0
-        count = len(read_source(images.source))
-        offered = ServiceEpochs(images, parts_for(count, images.settings.batch_size, workers), epochs)
+        offered = ServiceEpochs(images, images.parts(workers), epochs)
         self.processes: list[Worker | None] = [None] * (workers + 1)
         own, *ports = free_ports(workers + 1)
         self.address = join or f"grpc://{host}:{port or own}"
@@ -298,20 +298,20 @@ def train_workers_command(
     cluster: Sequence[str] = (),
     index: int | None = None,
     as_json: bool = False,
+    classes: int | None = None,
 ) -> int:
     """Train in several processes, each with its part of the images, and return the exit status.
 
     With `cluster` ("host:port" of every worker) and `index`, only that worker runs here and the others elsewhere. A
-    folder that holds a model of an earlier run is gone on with. Raises InputError where a worker is lost: the model
-    of the last full epoch is kept.
+    folder that holds a model of an earlier run is gone on with. `classes`: how many there are, where only tar shards
+    could tell. Raises InputError where a worker is lost: the model of the last full epoch is kept.
     """
     _require_tensorflow("train-workers")
     if bool(cluster) != (index is not None):
         raise InputError("--cluster and --index belong together: all workers' addresses, and which of them this is")
     if index is not None and not 0 <= index < len(cluster):
         raise InputError(f"--index is from 0 to {len(cluster) - 1}, one for each address of --cluster; {index} came")
-    source = read_source(images.source)
-    classes = max(len(source.class_names), int(source.labels.max(initial=0)) + 1)
+    count = images.classes(classes)
     addresses = list(cluster) or [f"127.0.0.1:{port}" for port in free_ports(workers)]
     done = epochs_done(folder)
     if done >= epochs:
@@ -320,7 +320,7 @@ def train_workers_command(
         )
     here = range(len(addresses)) if index is None else [index]
     plans = [
-        WorkerPlan(images, network, classes, epochs, learning_rate, number, len(addresses), folder.resolve(), done)
+        WorkerPlan(images, network, count, epochs, learning_rate, number, len(addresses), folder.resolve(), done)
         for number in here
     ]
     console = Console(stderr=True)
@@ -347,29 +347,45 @@ def _train(plans: Sequence[WorkerPlan], addresses: Sequence[str], console: Conso
             for plan in plans
         ]  # fmt: skip
         try:
-            pending: list[list[PartResult]] = [[] for _ in workers]
-            living = True
-            while living:
-                living = any(worker.alive for worker in workers)  # asked first, so that no last word is missed
-                for worker, plan, said in zip(workers, plans, pending, strict=True):
-                    said += [_heard(event, plan) for event in worker.poll() if event != Finished("")]
-                while all(pending):
-                    results.append([said.pop(0) for said in pending])
-                    console.print(epoch_text(results[-1]), highlight=False, soft_wrap=True)
-                time.sleep(LOOK_SECONDS)
+            for epoch in _epochs(workers, plans):
+                results.append(epoch)
+                console.print(epoch_text(epoch, len(plans)), highlight=False, soft_wrap=True)
         finally:
             _close(workers)
     return results
 
 
-def _heard(event: object, plan: WorkerPlan) -> PartResult:
-    """A result; raises InputError for anything else that a worker can say."""
-    if isinstance(event, PartResult):
-        return event
-    sentence = event.sentence if isinstance(event, Lost | Finished) else str(event)
-    raise InputError(
-        f"the training stopped: worker {plan.index + 1} of {plan.workers}: {sentence}; {_kept(plan.folder)}"
-    )
+def _epochs(workers: Sequence[Worker], plans: Sequence[WorkerPlan]) -> Iterator[list[PartResult]]:
+    """Each finished epoch with the results of all workers here.
+
+    Where workers are lost, the others have a few seconds for their last words; an epoch of which only some could tell
+    is finished all the same. Raises InputError afterwards.
+    """
+    pending: list[list[PartResult]] = [[] for _ in workers]
+    lost: list[tuple[bool, str]] = []
+    living, end = True, math.inf
+    while living and time.monotonic() < end:
+        living = any(worker.alive for worker in workers)  # asked first, so that no last word is missed
+        for worker, plan, said in zip(workers, plans, pending, strict=True):
+            events = worker.poll()
+            said += [event for event in events if isinstance(event, PartResult)]
+            lost += _losses(events, plan)
+        while all(pending):
+            yield [said.pop(0) for said in pending]
+        end = min(end, time.monotonic() + LAST_WORDS_SECONDS) if lost else end
+        time.sleep(LOOK_SECONDS)
+    while lost and any(pending):
+        yield [said.pop(0) for said in pending if said]
+    if lost:
+        raise InputError(f"the training stopped: {min(lost)[1]}; {_kept(plans[0].folder)}")
+
+
+def _losses(events: Iterable[object], plan: WorkerPlan) -> Iterator[tuple[bool, str]]:
+    """What a worker says that is neither a result nor a good end; with False, what others say of one that died."""
+    for event in events:
+        if not isinstance(event, PartResult) and event != Finished(""):
+            sentence = event.sentence if isinstance(event, Lost | Finished) else str(event)
+            yield not isinstance(event, Lost), f"worker {plan.index + 1} of {plan.workers}: {sentence}"
 
 
 def _kept(folder: Path) -> str:
@@ -379,14 +395,14 @@ def _kept(folder: Path) -> str:
     return f"{saved_model(folder, done)} holds the model after epoch {done}, and the same command goes on from there"
 
 
-def epoch_text(results: Sequence[PartResult]) -> str:
-    """One epoch of all workers in a line.
+def epoch_text(results: Sequence[PartResult], workers: int = 1) -> str:
+    """One epoch in a line, as those of the workers tell it that could.
 
-    >>> epoch_text([PartResult(0, 50, 0, 100, 1.25, 0.5, 7.0, 2.0), PartResult(0, 49, 1, 100, 1.25, 0.5, 7.0, 2.0)])
-    'epoch 1: loss 1.2500, accuracy 50.0 %, 100 images (50 + 49), 1 failure, 2.0 s'
+    >>> epoch_text([PartResult(0, 50, 0, 99, 1.25, 0.5, 7.0, 2.0), PartResult(0, 49, 1, 99, 1.25, 0.5, 7.0, 2.0)], 2)
+    'epoch 1: loss 1.2500, accuracy 50.0 %, 99 images (50 + 49), 1 failure, 2.0 s'
     """
     first, failures = results[0], sum(result.failures for result in results)
-    shares = " + ".join(f"{result.images:,}" for result in results)
+    shares = " + ".join([*(f"{result.images:,}" for result in results), *"?" * (workers - len(results))])
     bad = f"{failures:,} failure{'s' * (failures != 1)}, " if failures else ""
     return (
         f"epoch {first.epoch + 1}: loss {first.loss:.4f}, accuracy {first.accuracy:.1%}, ".replace("%", " %")

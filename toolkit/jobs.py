@@ -1,8 +1,11 @@
 """Who trains when: a registry of jobs for a page with many visitors.
 
-A job trains one or more models side by side, each in a process of its own. At most `slots` jobs run at once; the others
-wait in line and can see their place. A job belongs to those who watch it: when the last viewer has been gone for
-`grace_seconds`, its processes end and its folder is removed. Everything a page shows is a frozen `JobView`.
+A job is one or more runs, each in a process of its own, two at a time. What a run does is told by its view: `RunView`
+is the training of a network, and other modules know other kinds. Trainings and errands (short questions, such as what a
+trained network says of a photo) stand in two lines, so that a question does not wait for a training. At most `slots`
+jobs train at once; the others wait in line and can see their place. A job belongs to those who watch it: when the last
+viewer has been gone for `grace_seconds`, its processes end and its folder is removed. Everything a page shows is a
+frozen `JobView`.
 """
 
 import atexit
@@ -18,7 +21,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache, reduce
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, overload
 
 import psutil
 
@@ -32,7 +35,6 @@ from toolkit.runtimes import MemoryEstimate, predict_memory
 from toolkit.training import (
     Done,
     EpochEnd,
-    Event,
     Failed,
     Memory,
     Started,
@@ -45,28 +47,31 @@ from toolkit.training import (
 
 RunState = Literal["waiting", "starting", "training", "done", "stopped", "failed"]
 JobState = Literal["waiting", "running", "finished"]
+Lane = Literal["training", "errand"]
 ENDED: tuple[RunState, ...] = ("done", "stopped", "failed")
 
 # Resident bytes of a forked worker before it builds a network: the pages of the framework that it touches (measured
 # with Keras 3.15 and TensorFlow 2.21; a fresh process has about 650 MB). The fork server holds the rest for all.
 FORKED_BYTES = 360 * 10**6
+# So many runs of one job are at work at the same time; the others wait for their turn.
+SIDE_BY_SIDE = 2
 # More points than this on one curve cannot be told apart on a screen.
 CURVE_POINTS = 240
 
 # What a visitor may take home from a run.
 FILES = ("model.keras", "run.py", "history.csv", "result.json")
 FOLDER_PREFIX = "cnn-toolkit-jobs-"
-DIED = "the training process ended without a word, most likely for want of memory; try a smaller batch or network"
+DIED = "the process ended without a word, most likely for want of memory; try something smaller"
 
 
 class Worker(Protocol):
-    """A training process, as `processes.start_worker` returns it."""
+    """A process at work, as `processes.start_worker` returns it."""
 
     @property
     def alive(self) -> bool:
         """Whether the process still exists."""
 
-    def poll(self) -> Iterable[Event]:
+    def poll(self) -> Iterable[object]:
         """What arrived since the last call; never blocks."""
 
     def stop(self) -> None:
@@ -76,14 +81,16 @@ class Worker(Protocol):
         """End the process now."""
 
 
-Start = Callable[[TrainConfig, Path], Worker]
+Start = Callable[[Any, Path], Worker]
 
 
 @dataclass(frozen=True)
 class Limits:
     """What one server gives to its visitors. Seconds are wall time; `run_macs` counts a whole training run.
 
-    `run_memory_bytes` is for the whole process that trains or measures: framework, network and data.
+    `run_memory_bytes` is for the whole process that trains or measures: framework, network and data. `errands` run at
+    once, each for `errand_seconds`. `upload_bytes` is for one file, `photos` and `photo_bytes` for what is in a zip of
+    photos.
     """
 
     slots: int = 2
@@ -94,6 +101,11 @@ class Limits:
     measure_seconds: float = 180.0
     run_memory_bytes: int = 8 * 10**9
     run_macs: int = 10**14
+    errands: int = 1
+    errand_seconds: float = 180.0
+    upload_bytes: int = 256 * 10**6
+    photos: int = 10_000
+    photo_bytes: int = 10**9
     kept_jobs: int = 64
     kept_seconds: float = 6 * 3600.0
 
@@ -114,7 +126,16 @@ class Limits:
 
 
 # A Space has 16 GB: two jobs of two models and one measurement at once leave room for the page.
-VISITORS = Limits(run_seconds=300.0, measure_seconds=60.0, run_memory_bytes=2_500_000_000, run_macs=4 * 10**12)
+VISITORS = Limits(
+    run_seconds=300.0,
+    measure_seconds=60.0,
+    errand_seconds=60.0,
+    run_memory_bytes=2_500_000_000,
+    run_macs=4 * 10**12,
+    upload_bytes=64 * 10**6,
+    photos=2_000,
+    photo_bytes=200 * 10**6,
+)
 
 
 def _limit(name: str, text: str) -> float | int:
@@ -170,14 +191,14 @@ def forecast(config: TrainConfig) -> Forecast:
         costs=price,
         estimate=estimate,
         accumulation_steps=config.accumulation_steps,
-        framework_bytes=_framework_bytes(estimate),
+        framework_bytes=framework_bytes(estimate),
         data_bytes=_data_bytes(config, info),
         images=images,
         macs=3 * images * price.macs,
     )
 
 
-def _framework_bytes(estimate: MemoryEstimate) -> int:
+def framework_bytes(estimate: MemoryEstimate) -> int:
     """What of the framework counts in a process that trains: all of it, or what a forked process touches of it."""
     return min(estimate.framework_bytes, FORKED_BYTES) if can_fork() else estimate.framework_bytes
 
@@ -207,18 +228,30 @@ def memory_limit(limits: Limits, available: int | None = None) -> int:
 
 def check_size(config: TrainConfig, limits: Limits, available: int | None = None) -> Forecast:
     """Return the forecast; raises InputError where the run is larger than this server allows, with what would fit."""
-    ahead, limit = forecast(config), memory_limit(limits, available)
-    if ahead.process_bytes > limit:
-        raise InputError(
-            f"this run would reach about {show.readable_bytes(ahead.process_bytes)} of memory and it may have "
-            f"{show.readable_bytes(limit)}; {_what_fits(config, ahead, limit)}"
-        )
-    if ahead.macs > limits.run_macs:
-        raise InputError(
-            f"this run would compute {ahead.macs / 1e12:.1f} million million MACs and the server allows "
-            f"{limits.run_macs / 1e12:.0f}; choose fewer epochs, fewer channels or a smaller dataset"
-        )
+    ahead, available = forecast(config), system.available_memory() if available is None else available
+    if ahead.process_bytes > (limit := memory_limit(limits, available)):
+        check_memory(ahead.process_bytes, limits, available, _what_fits(config, ahead, limit))
+    check_work(ahead.macs, limits, "choose fewer epochs, fewer channels or a smaller dataset")
     return ahead
+
+
+def check_work(macs: int, limits: Limits, advice: str) -> None:
+    """Raise InputError, with this advice, where a run computes more than the server allows."""
+    if macs > limits.run_macs:
+        raise InputError(
+            f"this run would compute {macs / 1e12:.1f} million million MACs and the server allows "
+            f"{limits.run_macs / 1e12:.0f}; {advice}"
+        )
+
+
+def check_memory(process_bytes: int, limits: Limits, available: int, advice: str) -> None:
+    """Raise InputError, with this advice, where a process would take more memory than it may have."""
+    limit = memory_limit(limits, available)
+    if process_bytes > limit:
+        raise InputError(
+            f"this run would reach about {show.readable_bytes(process_bytes)} of memory and it may have "
+            f"{show.readable_bytes(limit)}; {advice}"
+        )
 
 
 def _what_fits(config: TrainConfig, ahead: Forecast, limit: int) -> str:
@@ -242,9 +275,9 @@ def _what_fits(config: TrainConfig, ahead: Forecast, limit: int) -> str:
     return "not even a batch of 1 would fit; choose fewer channels, a smaller network or smaller images"
 
 
-def _check_together(forecasts: Sequence[Forecast], available: int) -> None:
-    """Models of a job train side by side: refuse those that do not fit into what is free together."""
-    together = sum(ahead.process_bytes for ahead in forecasts)
+def _check_together(processes: Sequence[int], available: int) -> None:
+    """Runs of a job work side by side: refuse those that do not fit into what is free together."""
+    together = sum(sorted(processes)[-SIDE_BY_SIDE:])
     if together > available:
         raise InputError(
             f"the models would reach about {show.readable_bytes(together)} of memory together and "
@@ -253,40 +286,103 @@ def _check_together(forecasts: Sequence[Forecast], available: int) -> None:
 
 
 @dataclass(frozen=True)
-class RunView:
-    """One model of a job: the last event of each kind, and the curves so far. `folder` is where its files will be."""
+class TaskView:
+    """One run of a job: how the work of its process stands. `folder` is where its files are or will be.
 
-    config: TrainConfig
+    Each kind of work is a class below this one: it knows its events, its size, and what a visitor may take home.
+    """
+
+    config: Any
     folder: Path
     state: RunState = "waiting"
-    started: Started | None = None
-    step: Step | None = None
     memory: Memory | None = None
-    steps: tuple[Step, ...] = ()
-    epochs: tuple[EpochEnd, ...] = ()
-    result: TrainResult | None = None
     message: str = ""
+    result: Any = None
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """The shape of the images that the model takes."""
-        return DATASETS[self.config.dataset].image_shape
+    lane: ClassVar[Lane] = "training"
+    files: ClassVar[tuple[str, ...]] = ()
+    # Seconds in which such a run, when it is stopped, writes down what it has; None takes the server's limit.
+    stop_seconds: ClassVar[float | None] = None
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self.state in ENDED
 
+    @classmethod
+    def price(cls, config: Any, limits: Limits, available: int) -> int:
+        """Predicted bytes of the process; raises InputError where the run is larger than the server allows."""
+        return FORKED_BYTES
+
+    def news(self, event: object) -> dict[str, Any]:
+        """The fields that an event changes."""
+        match event:
+            case Memory():
+                return {"memory": event}
+            case Failed(message):
+                return {"state": "failed", "message": message}
+        return {}
+
+
+V = TypeVar("V", bound=TaskView)
+
+
+def advance(run: V, event: object) -> V:
+    """The run after one more event."""
+    return replace(run, **run.news(event))
+
 
 @dataclass(frozen=True)
-class JobView:
+class RunView(TaskView):
+    """The training of one model: the last event of each kind, and the curves so far."""
+
+    config: TrainConfig
+    started: Started | None = None
+    step: Step | None = None
+    steps: tuple[Step, ...] = ()
+    epochs: tuple[EpochEnd, ...] = ()
+    result: TrainResult | None = None
+
+    files: ClassVar[tuple[str, ...]] = FILES
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """The shape of the images that the model takes."""
+        return DATASETS[self.config.dataset].image_shape
+
+    @classmethod
+    def price(cls, config: TrainConfig, limits: Limits, available: int) -> int:
+        """See `check_size`."""
+        return check_size(config, limits, available).process_bytes
+
+    def news(self, event: object) -> dict[str, Any]:
+        """The fields that an event changes."""
+        match event:
+            case Started():
+                return {"state": "training", "started": event}
+            case Step():
+                return {"step": event, "steps": thinned((*self.steps, event))}
+            case EpochEnd():
+                return {"epochs": (*self.epochs, event)}
+            case Done(result):
+                return {"state": "stopped" if result.stopped else "done", "result": result}
+        return super().news(event)
+
+
+def thinned(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The steps, every other one left out where there are more than a curve needs."""
+    return steps if len(steps) <= CURVE_POINTS else steps[::2]
+
+
+@dataclass(frozen=True)
+class JobView(Generic[V]):
     """One job at one moment. `place` counts the jobs ahead of it plus one while it waits, and is 0 afterwards."""
 
     id: str
     state: JobState
     place: int
     seconds: float
-    runs: tuple[RunView, ...]
+    runs: tuple[V, ...]
 
 
 @dataclass(frozen=True)
@@ -298,7 +394,23 @@ class CurvePoint:
     accuracy: float
 
 
-def training_curve(run: RunView) -> tuple[CurvePoint, ...]:
+class EpochMeans(Protocol):
+    """What every kind of training says at the end of an epoch."""
+
+    @property
+    def epoch(self) -> int:
+        """Its number, from 1."""
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over it."""
+
+    @property
+    def accuracy(self) -> float:
+        """Mean accuracy over it."""
+
+
+def training_curve(steps: Sequence[Step], epochs: Sequence[EpochMeans]) -> tuple[CurvePoint, ...]:
     """The curve over the training images as it went.
 
     Steps report the mean over their epoch so far, which begins anew with each epoch and would draw teeth. The mean
@@ -308,13 +420,13 @@ def training_curve(run: RunView) -> tuple[CurvePoint, ...]:
     """
     points: list[CurvePoint] = []
     before: Step | None = None
-    for step in run.steps:
+    for step in steps:
         start = before if before is not None and before.epoch == step.epoch else None
         if step.step - (start.step if start else 0) >= step.steps / 20:
             points.append(_since(start, step))
             before = step
-    reported = {step.epoch for step in run.steps}
-    points += [CurvePoint(end.epoch, end.loss, end.accuracy) for end in run.epochs if end.epoch not in reported]
+    reported = {step.epoch for step in steps}
+    points += [CurvePoint(end.epoch, end.loss, end.accuracy) for end in epochs if end.epoch not in reported]
     return tuple(sorted(points, key=lambda point: point.epochs))
 
 
@@ -336,11 +448,11 @@ def seconds_left(run: RunView) -> float | None:
     return (run.config.epochs - over) * run.started.train_images / run.step.images_per_second
 
 
-def bundle(run: RunView) -> list[Path]:
+def bundle(run: TaskView) -> list[Path]:
     """The files of a run that ended, an archive of all of them first; empty where nothing was learned."""
     if run.result is None:
         return []
-    files = [run.folder / name for name in FILES if (run.folder / name).exists()]
+    files = [run.folder / name for name in run.files if (run.folder / name).exists()]
     archive = run.folder.with_name(f"model-{run.folder.name}.zip")
     if not archive.exists():
         with zipfile.ZipFile(
@@ -351,39 +463,13 @@ def bundle(run: RunView) -> list[Path]:
     return [archive, *files]
 
 
-def advance(run: RunView, event: Event) -> RunView:
-    """The run after one more event."""
-    return replace(run, **_news(run, event))
-
-
-def _news(run: RunView, event: Event) -> dict[str, Any]:
-    """The fields that an event changes."""
-    match event:
-        case Started():
-            news: dict[str, Any] = {"state": "training", "started": event}
-        case Step():
-            news = {"step": event, "steps": _thinned((*run.steps, event))}
-        case EpochEnd():
-            news = {"epochs": (*run.epochs, event)}
-        case Memory():
-            news = {"memory": event}
-        case Done(result):
-            news = {"state": "stopped" if result.stopped else "done", "result": result}
-        case Failed(message):
-            news = {"state": "failed", "message": message}
-    return news
-
-
-def _thinned(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    return steps if len(steps) <= CURVE_POINTS else steps[::2]
-
-
 @dataclass
 class _Run:
     """A view and the process behind it. Touched under the registry's lock only."""
 
-    view: RunView
+    view: TaskView
     worker: Worker | None = None
+    begun: float = 0.0
     stop_asked: float | None = None
 
     def end(self, state: RunState, message: str = "") -> None:
@@ -411,11 +497,15 @@ class _Job:
     owner: str
     runs: tuple[_Run, ...]
     folder: Path
-    submitted: float
+    needs: frozenset[str] = frozenset()
     begun: float | None = None
     ended: float | None = None
     left: float | None = None
     viewers: set[str] = field(default_factory=set)
+
+    @property
+    def kind(self) -> type[TaskView]:
+        return type(self.runs[0].view)
 
     @property
     def state(self) -> JobState:
@@ -427,7 +517,7 @@ class _Job:
 class Jobs:
     """The registry. Every method may be called from any thread and none blocks for longer than a few milliseconds.
 
-    `start` begins the training of one model (by default `processes.start_worker`); `clock` gives seconds and `memory`
+    `start` begins the work of one run (by default `processes.start_worker`); `clock` gives seconds and `memory`
     the bytes that are free. `tick` does all the work that time brings; a thread calls it ten times a second unless
     `watchman` is false.
     """
@@ -457,33 +547,43 @@ class Jobs:
 
     # What visitors do.
 
-    def submit(self, configs: Sequence[TrainConfig], owner: str) -> str:
+    def submit(
+        self, configs: Sequence[Any], owner: str, kind: type[TaskView] = RunView, needs: Iterable[str] = ()
+    ) -> str:
         """Put a job in line and return its unguessable id; raises InputError where it is too large or too many.
 
-        The owner looks at the new job from now on, and no longer at an older one.
+        `configs` are the tasks of its runs, which are of one `kind`. The jobs in `needs` are kept as long as this one.
+        The owner looks at the new job from now on, and no longer at an older one of its kind.
         """
         available = self._memory()
-        _check_together([check_size(config, self.limits, available) for config in configs], available)
+        _check_together([kind.price(config, self.limits, available) for config in configs], available)
         with self._lock:
-            self._refuse_crowds(owner)
-            self.leave(owner)
-            job = self._new_job(configs, owner)
+            needed = frozenset(self._find(each).id for each in needs)
+            self._refuse_crowds(owner, kind.lane)
+            self.leave(owner, kind=kind)
+            job = self._new_job(configs, owner, kind, needed)
             self._jobs[job.id] = job
             self._begin_waiting()
             self._wake()
         return job.id
 
-    def view(self, job_id: str) -> JobView:
-        """The job at this moment; raises InputError where it is not known (any more)."""
+    @overload
+    def view(self, job_id: str) -> JobView[RunView]: ...
+
+    @overload
+    def view(self, job_id: str, kind: type[V]) -> JobView[V]: ...
+
+    def view(self, job_id: str, kind: type[Any] = RunView) -> JobView[Any]:
+        """The job at this moment; raises InputError where no job of this kind is known (any more)."""
         with self._lock:
-            job = self._find(job_id)
+            job = self._find(job_id, kind)
             runs = tuple(run.view for run in job.runs)
             return JobView(job.id, job.state, self._place(job), self._seconds(job), runs)
 
-    def knows(self, job_id: str | None) -> bool:
-        """Whether the job still exists."""
+    def knows(self, job_id: str | None, kind: type[TaskView] = RunView) -> bool:
+        """Whether such a job of this kind still exists."""
         with self._lock:
-            return job_id in self._jobs
+            return job_id in self._jobs and issubclass(self._jobs[job_id].kind, kind)
 
     def stop(self, job_id: str, model: int | None = None) -> None:
         """Ask one model, or all models, of a job to stop; what they learned is kept."""
@@ -499,11 +599,11 @@ class Jobs:
             job.viewers.add(viewer)
             job.left = None
 
-    def leave(self, viewer: str, job_id: str | None = None) -> None:
-        """Note that `viewer` no longer looks at the job (or at any job)."""
+    def leave(self, viewer: str, job_id: str | None = None, kind: type[TaskView] = TaskView) -> None:
+        """Note that `viewer` no longer looks at the job (or at any job of this kind)."""
         with self._lock:
             for job in self._jobs.values():
-                if job_id in (None, job.id) and viewer in job.viewers:
+                if job_id in (None, job.id) and issubclass(job.kind, kind) and viewer in job.viewers:
                     job.viewers.discard(viewer)
                     job.left = job.left if job.viewers else self._clock()
 
@@ -529,29 +629,37 @@ class Jobs:
         shutil.rmtree(self.folder, ignore_errors=True)
         atexit.unregister(self.close)
 
-    def _refuse_crowds(self, owner: str) -> None:
-        active = [job for job in self._jobs.values() if job.state != "finished"]
-        if any(job.owner == owner for job in active):
-            raise InputError("your training is still running; wait for it to end or press Stop first")
-        if len(active) >= self.limits.slots + self.limits.waiting:
-            raise InputError(f"{len(active)} trainings are in line already; please try again in a few minutes")
+    def _in_lane(self, lane: Lane, *states: JobState) -> list[_Job]:
+        return [job for job in self._jobs.values() if job.kind.lane == lane and job.state in states]
 
-    def _new_job(self, configs: Sequence[TrainConfig], owner: str) -> _Job:
+    def _refuse_crowds(self, owner: str, lane: Lane) -> None:
+        active = self._in_lane(lane, "waiting", "running")
+        if any(job.owner == owner for job in active):
+            if lane == "errand":
+                raise InputError("your last question is still being answered; wait for it to end")
+            raise InputError("your training is still running; wait for it to end or press Stop first")
+        if len(active) >= self._slots(lane) + self.limits.waiting:
+            what = "trainings" if lane == "training" else "questions"
+            raise InputError(f"{len(active)} {what} are in line already; please try again in a few minutes")
+
+    def _slots(self, lane: Lane) -> int:
+        return self.limits.slots if lane == "training" else self.limits.errands
+
+    def _new_job(self, configs: Sequence[Any], owner: str, kind: type[TaskView], needs: frozenset[str]) -> _Job:
         job_id = secrets.token_urlsafe(16)
         folder = self.folder / job_id
         runs = tuple(
-            _Run(RunView(config, folder / letter)) for letter, config in zip(ascii_lowercase, configs, strict=False)
+            _Run(kind(config, folder / letter)) for letter, config in zip(ascii_lowercase, configs, strict=False)
         )
-        return _Job(job_id, owner, runs, folder, self._clock(), viewers={owner})
+        return _Job(job_id, owner, runs, folder, needs, viewers={owner})
 
-    def _find(self, job_id: str) -> _Job:
-        try:
-            return self._jobs[job_id]
-        except KeyError:
-            raise InputError("this training is no longer here; press Train to start a new one") from None
+    def _find(self, job_id: str, kind: type[TaskView] = TaskView) -> _Job:
+        if (job := self._jobs.get(job_id)) is None or not issubclass(job.kind, kind):
+            raise InputError("this training is no longer here; press Train to start a new one")
+        return job
 
     def _place(self, job: _Job) -> int:
-        waiting = [other.id for other in self._jobs.values() if other.state == "waiting"]
+        waiting = [other.id for other in self._in_lane(job.kind.lane, "waiting")]
         return waiting.index(job.id) + 1 if job.id in waiting else 0
 
     def _seconds(self, job: _Job) -> float:
@@ -560,19 +668,27 @@ class Jobs:
         return (self._clock() if job.ended is None else job.ended) - job.begun
 
     def _begin_waiting(self) -> None:
-        """Fill the free slots, first come first served."""
-        running = sum(job.state == "running" for job in self._jobs.values())
-        waiting = [job for job in self._jobs.values() if job.state == "waiting"]
-        for job in waiting[: max(0, self.limits.slots - running)]:
-            job.begun = self._clock()
-            for run in job.runs:
-                run.view = run.view if run.view.ended else replace(run.view, state="starting")
-            threading.Thread(target=self._launch, args=(job,), daemon=True, name=f"launch {job.id}").start()
+        """Fill the free slots, first come first served, and begin the runs whose turn has come."""
+        lanes: tuple[Lane, ...] = ("training", "errand")
+        for lane in lanes:
+            free = max(0, self._slots(lane) - len(self._in_lane(lane, "running")))
+            for job in self._in_lane(lane, "waiting")[:free]:
+                job.begun = self._clock()
+            for job in self._in_lane(lane, "running"):
+                self._begin_runs(job)
 
-    def _launch(self, job: _Job) -> None:
-        """Start the processes of a job. A cold start takes seconds, so it happens outside the lock."""
-        for run in job.runs:
-            if run.view.ended or not self.knows(job.id):
+    def _begin_runs(self, job: _Job) -> None:
+        at_work = sum(run.view.state in ("starting", "training") for run in job.runs)
+        due = [run for run in job.runs if run.view.state == "waiting"][: max(0, SIDE_BY_SIDE - at_work)]
+        for run in due:
+            run.view, run.begun = replace(run.view, state="starting"), self._clock()
+        if due:
+            threading.Thread(target=self._launch, args=(job, due), daemon=True, name=f"launch {job.id}").start()
+
+    def _launch(self, job: _Job, runs: Sequence[_Run]) -> None:
+        """Start the processes of runs. A cold start takes seconds, so it happens outside the lock."""
+        for run in runs:
+            if run.view.ended or not self.knows(job.id, TaskView):
                 continue
             try:
                 run.view.folder.mkdir(parents=True, exist_ok=True)
@@ -598,28 +714,37 @@ class Jobs:
     def _tend(self, job: _Job, now: float) -> None:
         for run in job.runs:
             if run.worker is not None and not run.view.ended:
-                self._tend_run(run, run.worker, self._seconds(job), now)
+                self._tend_run(run, run.worker, now)
         if job.state == "finished" and job.ended is None:
             job.ended = now
 
-    def _tend_run(self, run: _Run, worker: Worker, age: float, now: float) -> None:
+    def _tend_run(self, run: _Run, worker: Worker, now: float) -> None:
+        limits, lane = self.limits, run.view.lane
+        seconds = limits.run_seconds if lane == "training" else limits.errand_seconds
+        patience = run.view.stop_seconds or limits.kill_after_seconds
         alive = worker.alive  # asked before reading, so that the last words of a process that ends now are read
         run.view = reduce(advance, worker.poll(), run.view)
         if run.view.ended:
             return
         if not alive:
             run.end("stopped" if run.stop_asked is not None else "failed", run.view.message or DIED)
-        elif run.stop_asked is not None and now - run.stop_asked > self.limits.kill_after_seconds:
+        elif run.stop_asked is not None and now - run.stop_asked > patience:
             worker.kill()
-        elif age > self.limits.run_seconds:
-            run.ask_stop(now, f"stopped after {self.limits.run_seconds:.0f} seconds, the limit of this server")
-        elif run.view.memory is not None and run.view.memory.rss_bytes > self.limits.run_memory_bytes:
+        elif now - run.begun > seconds:
+            run.ask_stop(now, f"stopped after {seconds:.0f} seconds, the limit of this server")
+        elif run.view.memory is not None and run.view.memory.rss_bytes > limits.run_memory_bytes:
             run.ask_stop(now, f"stopped at {run.view.memory.rss_bytes / 1e9:.1f} GB, the memory limit of this server")
 
     def _forgettable(self, now: float) -> list[_Job]:
-        gone = [job for job in self._jobs.values() if self._abandoned(job, now)]
-        finished = [job for job in self._jobs.values() if job.state == "finished" and job not in gone]
-        return gone + finished[: max(0, len(finished) - self.limits.kept_jobs)]
+        """Those that nobody wants, and of each kind the oldest beyond what is kept; none that another needs."""
+        needed = frozenset[str]().union(*(job.needs for job in self._jobs.values()))
+        free = [job for job in self._jobs.values() if job.id not in needed]
+        gone = [job for job in free if self._abandoned(job, now)]
+        finished = [job for job in free if job.state == "finished" and job not in gone]
+        for kind in {job.kind for job in finished}:
+            alike = [job for job in finished if job.kind is kind]
+            gone += alike[: max(0, len(alike) - self.limits.kept_jobs)]
+        return gone
 
     def _abandoned(self, job: _Job, now: float) -> bool:
         nobody = job.left is not None and now - job.left > self.limits.grace_seconds
@@ -650,7 +775,7 @@ class Jobs:
             self.tick()
 
 
-def _start_worker(config: TrainConfig, folder: Path) -> Worker:
+def _start_worker(config: Any, folder: Path) -> Worker:
     from toolkit.processes import start_worker
 
     return start_worker(config, folder)

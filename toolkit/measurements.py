@@ -1,49 +1,40 @@
 """Who measures when: measurements of memory for a page with many visitors, one at a time and within limits.
 
-A measurement builds the network in a process of its own and takes a few real steps. It belongs to the visitor who asked
-for it: when that visitor leaves, the process ends.
+A measurement builds the network in a process of its own and takes a few real steps; an estimate by probing or compiling
+is found in the same way. It belongs to the visitor who asked for it: when that visitor leaves, the process ends.
 """
 
+import asyncio
 import atexit
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 from toolkit import show, system
 from toolkit.costs import Network, rows_of
 from toolkit.errors import InputError
 from toolkit.jobs import Limits, memory_limit
-from toolkit.memory import Failed, Measurement, MemoryEvent, Progress, start_measuring
+from toolkit.memory import Asked, Failed, Measurement, Progress, probe_batches, start_estimating, start_measuring
 from toolkit.memory_reports import predicted
 from toolkit.runtimes import MemoryEstimate
 
 MeasuringState = Literal["waiting", "running", "done", "failed"]
 # Ended measurements that can still be looked at.
 KEPT = 64
-
-
-class Worker(Protocol):
-    """A measuring process, as `memory.start_measuring` returns it."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process still exists."""
-
-    def poll(self) -> Iterable[MemoryEvent]:
-        """What arrived since the last call; never blocks."""
-
-    def kill(self) -> None:
-        """End the process now."""
+STOPPED = "stopped before it was done"
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be measured: one step of a network, under these conditions."""
+    """What is to be measured: one step of a network, under these conditions.
+
+    method: "measuring", or "probing" or "compiling", which end with an estimate (see `memory.estimate_memory`).
+    """
 
     net: Network
     batch_size: int = 1
@@ -51,19 +42,32 @@ class Question:
     dtype_policy: str = "float32"
     optimizer: str = "adam"
     name: str = "model"
+    method: str = "measuring"
+    accumulation_steps: int = 1
+
+    @property
+    def largest_step(self) -> int:
+        """The most images that any process of this method computes at once; compiling computes none."""
+        return {"measuring": self.batch_size, "probing": probe_batches(self.batch_size)[-1]}.get(self.method, 1)
 
     @property
     def estimate(self) -> MemoryEstimate:
         """What arithmetic says; raises InputError where the question makes no sense."""
-        name = getattr(self.net, "name", self.name)
-        rows = tuple(rows_of(self.net))
-        return predicted(rows, self.batch_size, self.training, self.dtype_policy, self.optimizer, name)
+        return predicted(
+            tuple(rows_of(self.net)),
+            self.batch_size,
+            self.training,
+            self.dtype_policy,
+            self.optimizer,
+            name=getattr(self.net, "name", self.name),
+            accumulation_steps=self.accumulation_steps,
+        )
 
 
 @dataclass(frozen=True)
 class MeasuringView:
     """One measurement at one moment. `place` counts those ahead of it plus one while it waits; `stage` says how far the
-    process is (see `memory.Progress`).
+    process is (see `memory.Progress`). `estimated` is the answer of a method that measures nothing itself.
     """
 
     estimate: MemoryEstimate
@@ -73,6 +77,8 @@ class MeasuringView:
     seconds: float
     measurement: Measurement | None
     message: str
+    estimated: MemoryEstimate | None = None
+    method: str = "measuring"
 
     @property
     def ended(self) -> bool:
@@ -91,8 +97,10 @@ class _Measuring:
     state: MeasuringState = "waiting"
     begun: float = 0.0
     stage: str = ""
-    worker: Worker | None = None
+    worker: Asked | None = None
+    seconds: float = 0.0
     measurement: Measurement | None = None
+    estimated: MemoryEstimate | None = None
     message: str = ""
 
     def end(self, message: str) -> None:
@@ -110,7 +118,7 @@ class Caps:
     folder: Path
 
 
-Start = Callable[[Question, Caps], Worker]
+Start = Callable[[Question, Caps], Asked]
 
 
 class Measurements:
@@ -141,11 +149,11 @@ class Measurements:
 
     def submit(self, question: Question, owner: str) -> str:
         """Put a measurement in line and return its unguessable id; raises InputError where it is too large."""
-        estimate = question.estimate
-        limit = memory_limit(self.limits, self._memory())
-        if estimate.process_bytes > limit:
+        estimate, limit = question.estimate, memory_limit(self.limits, self._memory())
+        needed = replace(question, batch_size=question.largest_step).estimate.process_bytes
+        if needed > limit:
             raise InputError(
-                f"this step is predicted to reach {show.readable_bytes(estimate.process_bytes)} and a measurement may "
+                f"this step is predicted to reach {show.readable_bytes(needed)} and a measurement may "
                 f"have {show.readable_bytes(limit)}; choose a smaller batch, or measure it on your own machine: "
                 "python -m toolkit measure"
             )
@@ -157,22 +165,47 @@ class Measurements:
             self._wake()
         return new.id
 
+    async def followed(self, question: Question, owner: str, pause: float = 0.25) -> AsyncIterator[MeasuringView]:
+        """Put a measurement in line and view it every `pause` seconds until it has ended; raises as `submit` does.
+
+        It costs a coroutine and no thread while it waits.
+        """
+        asked = await asyncio.to_thread(self.submit, question, owner)
+        while not (view := self.view(asked)).ended:
+            yield view
+            await asyncio.sleep(pause)
+        yield view
+
     def view(self, measuring_id: str) -> MeasuringView:
         """The measurement at this moment; raises InputError where it is not known (any more)."""
         with self._lock:
             found = self._find(measuring_id)
-            seconds = self._clock() - found.begun if found.state == "running" else 0.0
-            place = self._place(found)
+            seconds = self._clock() - found.begun if found.state == "running" else found.seconds
             return MeasuringView(
-                found.estimate, found.state, place, found.stage, seconds, found.measurement, found.message
+                estimate=found.estimate,
+                state=found.state,
+                place=self._place(found),
+                stage=found.stage,
+                seconds=seconds,
+                measurement=found.measurement,
+                message=found.message,
+                estimated=found.estimated,
+                method=found.question.method,
             )
 
     def leave(self, owner: str) -> None:
         """Note that a visitor is gone: what was asked for is not needed any more."""
+        self._end_those_of(owner, "stopped, because the page was left")
+
+    def stop(self, owner: str) -> None:
+        """End what this visitor has asked for, at once; what was found before stays."""
+        self._end_those_of(owner, STOPPED)
+
+    def _end_those_of(self, owner: str, message: str) -> None:
         with self._lock:
             for each in self._active():
                 if each.owner == owner:
-                    each.end("stopped, because the page was left")
+                    each.end(message)
 
     def tick(self) -> None:
         """Read what the running measurement says, hold the limits, begin the next one."""
@@ -234,14 +267,16 @@ class Measurements:
             if begun.state == "failed":  # it was left meanwhile
                 worker.kill()
 
-    def _tend(self, each: _Measuring, worker: Worker) -> None:
+    def _tend(self, each: _Measuring, worker: Asked) -> None:
         alive = worker.alive  # asked before reading, so that the last words of a process that ends now are read
         for event in worker.poll():
             match event:
                 case Progress(stage):
                     each.stage = stage
                 case Measurement():
-                    each.state, each.measurement = "done", event
+                    each.state, each.measurement, each.seconds = "done", event, self._clock() - each.begun
+                case MemoryEstimate():
+                    each.state, each.estimated, each.seconds = "done", event, self._clock() - each.begun
                 case Failed(words):
                     each.end(words)
         if each.state == "running" and not alive:
@@ -276,14 +311,16 @@ class Measurements:
             time.sleep(0.1)
 
 
-def _start(question: Question, caps: Caps) -> Worker:
-    return start_measuring(
-        question.net,
-        question.batch_size,
-        training=question.training,
-        dtype_policy=question.dtype_policy,
-        optimizer=question.optimizer,
-        limit_bytes=caps.memory_bytes,
-        timeout=caps.seconds,
-        folder=caps.folder,
-    )
+def _start(question: Question, caps: Caps) -> Asked:
+    conditions: dict[str, Any] = {
+        "training": question.training,
+        "dtype_policy": question.dtype_policy,
+        "optimizer": question.optimizer,
+        "accumulation_steps": question.accumulation_steps,
+        "limit_bytes": caps.memory_bytes,
+        "timeout": caps.seconds,
+        "folder": caps.folder,
+    }
+    if question.method == "measuring":
+        return start_measuring(question.net, question.batch_size, **conditions)
+    return start_estimating(question.net, question.batch_size, method=question.method, **conditions)

@@ -12,10 +12,10 @@ import importlib.util
 import re
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from toolkit.arithmetic import OPTIMIZER_SLOTS, InputError, require_choice, require_whole
 from toolkit.costs import Network, Rows, rows_of
@@ -47,10 +47,11 @@ PROBED = (
     "for a small network, and up to 20 % off for ResNet-50 and VGG-11, whose measured peaks jumped between two steps"
 )
 COMPILED = (
-    "training on a processor, batches of 1 to 16: within 5 % for ResNet-18, ResNet-50 and VGG-11, from which its "
-    "constant comes, 4 to 9 % off for MobileNetV2 and 6 % low for GoogLeNet, from which it does not, "
-    "and up to 40 MB off for tiny networks; inference was 26 % (96 MB) low for ResNet-18; on a graphics processor it "
-    "leaves out what XLA takes for a moment to choose its kernels, which for ResNet-18 was 2.2 GB"
+    "with JAX, training on a processor, batches of 1 to 16: within 5 % for ResNet-18, ResNet-50 and VGG-11, from which "
+    "its constant comes, 4 to 9 % off for MobileNetV2 and 6 % low for GoogLeNet, from which it does not, "
+    "and up to 40 MB off for tiny networks; with TensorFlow's jit_compile compared with one tiny network, 31 MB low; "
+    "inference of a tiny network was 20 MB low; on a graphics processor it leaves out what XLA takes for a moment to "
+    "choose its kernels, which for ResNet-18 was 2.2 GB"
 )
 LESS = "take a smaller batch, smaller images or a narrower network"
 
@@ -113,6 +114,8 @@ class Measurement:
 
     On a graphics processor the peak is that of the device's allocator, and there is no framework in it. `exact` says
     whether the kernel kept the peak; elsewhere it was sampled. `seconds` is the time of building and stepping.
+    `limited_by` says what held the process within a limit, "" where there was none: "RLIMIT_DATA" (the kernel refused
+    more data, and the resident peak was watched), or "resident size" (it was only watched, after each step).
     """
 
     network: str
@@ -128,6 +131,7 @@ class Measurement:
     seconds: float
     accumulation_steps: int = 1
     exact: bool = True
+    limited_by: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -151,7 +155,7 @@ class Failed:
     detail: str = ""
 
 
-MemoryEvent = Progress | Measurement | Compiled | Failed
+MemoryEvent = Progress | Measurement | Compiled | MemoryEstimate | Failed
 
 
 def _death(probe: Probe, ending: Ending) -> Failed:
@@ -249,7 +253,6 @@ def start_measuring(
     less. `folder` is for its log, by default one that goes when this Python ends. Raises InputError for what cannot be
     measured.
     """
-    free = available_memory()
     probe = make_probe(
         net,
         batch_size,
@@ -258,10 +261,100 @@ def start_measuring(
         optimizer=optimizer,
         execution=execution,
         accumulation_steps=accumulation_steps,
-        limit_bytes=free if limit_bytes is None else min(limit_bytes, free),
+        limit_bytes=_free(limit_bytes),
         seconds=timeout,
     )
     return _start(probe, Path(folder) if folder else own_folder())
+
+
+def _free(limit_bytes: int | None) -> int:
+    """What is free now, or the limit, if that is less."""
+    free = available_memory()
+    return free if limit_bytes is None else min(limit_bytes, free)
+
+
+def start_estimating(
+    net: Measurable,
+    batch_size: int = 1,
+    *,
+    method: str,
+    limit_bytes: int | None = None,
+    timeout: float = 120.0,
+    folder: str | Path | None = None,
+    **conditions: Any,
+) -> Estimating:
+    """`estimate_memory` by "compiling" or "probing" without waiting: its last event is a `MemoryEstimate` or `Failed`.
+
+    `conditions` are those of `start_measuring`, and so are the limits. Raises InputError as `estimate_memory` does.
+    """
+    require_choice("method", method, METHODS[1:])
+    probe = make_probe(net, batch_size, limit_bytes=_free(limit_bytes), seconds=timeout, **conditions)
+    where = Path(folder) if folder else own_folder()
+    probes = (_compiling(probe),) if method == "compiling" else _probes(probe)
+    return Estimating(probes, probe, lambda each: _start(each, where / str(each.batch_size)))
+
+
+class Asked(Protocol):
+    """A question under way, as a page follows it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether more events may come."""
+
+    def poll(self) -> Iterable[MemoryEvent]:
+        """What arrived since the last call; never blocks."""
+
+    def kill(self) -> None:
+        """End it now."""
+
+
+class Estimating:
+    """An estimate by processes that run one after the other, each for one of `probes`. What `Asked` says.
+
+    `poll` passes on what they say; after the last one it says the `MemoryEstimate` for `asked`.
+    """
+
+    def __init__(self, probes: Sequence[Probe], asked: Probe, start: Callable[[Probe], Asked]) -> None:
+        self._left, self._asked, self._start = list(probes), asked, start
+        self._answers: list[Measurement | Compiled] = []
+        self._worker: Asked | None = None
+        self._ended = False
+        self._next()
+
+    @property
+    def alive(self) -> bool:
+        """Whether more events may come."""
+        return not self._ended
+
+    def poll(self) -> list[MemoryEvent]:
+        """What arrived since the last call; never blocks."""
+        if self._worker is None or self._ended:
+            return []
+        alive = self._worker.alive  # asked before reading, so that the last words are read
+        events = list(self._worker.poll())
+        answers = [event for event in events if isinstance(event, Measurement | Compiled)]
+        said: list[MemoryEvent] = [event for event in events if isinstance(event, Progress | Failed)]
+        if answers:
+            self._answers += answers
+            if not self._next():
+                self._ended = True
+                said.append(_estimated(self._asked, self._answers))
+        elif not alive or any(isinstance(event, Failed) for event in events):
+            self._ended = True
+        return said
+
+    def _next(self) -> bool:
+        """Start what comes next; False where nothing is left."""
+        if not self._left:
+            return False
+        self._worker = self._start(self._left.pop(0))
+        return True
+
+    def kill(self) -> None:
+        """End it now."""
+        self._ended = True
+        if self._worker is not None:
+            self._worker.kill()
 
 
 def make_probe(
@@ -378,7 +471,7 @@ def estimate_memory(
 
     method: "arithmetic" reads it off the rows, in milliseconds and without a framework (`predict_memory`).
         "compiling" lets XLA compile the step in a process of its own and asks what its program will need; no step is
-        taken. It exists for JAX (execution "jax", and "gpu" on that backend), and takes seconds.
+        taken. It exists where XLA compiles ("xla" and "jax", and "gpu" with JAX), and takes seconds.
         "probing" takes steps with a quarter and with half of the batch in processes of their own, and draws a line
         through the two; batches up to 8 are measured as they are.
     execution: one of `EXECUTIONS`, by default what `model.fit` would use here.
@@ -402,7 +495,8 @@ def estimate_memory(
         name = getattr(net, "name", "model")
         return predict_memory(_rows(net), batch_size, name=name, **conditions)
     probe = make_probe(net, batch_size, seconds=timeout, **conditions)
-    return _compiled(probe) if method == "compiling" else _probed(probe)
+    probes = (_compiling(probe),) if method == "compiling" else _probes(probe)
+    return _estimated(probe, [_answer(each) for each in probes])
 
 
 def _rows(net: Measurable) -> Network:
@@ -431,15 +525,27 @@ def _estimate(
     )
 
 
-def _probed(probe: Probe) -> MemoryEstimate:
+def _estimated(probe: Probe, answers: Sequence[Measurement | Compiled]) -> MemoryEstimate:
+    """The estimate that the answers of processes make."""
+    peaks = [answer for answer in answers if isinstance(answer, Measurement)]
+    if peaks:
+        return _drawn(probe, peaks)
+    (found,) = (answer for answer in answers if isinstance(answer, Compiled))
+    return _estimate(probe, "compiling", found.parts, found.framework_bytes, COMPILED)
+
+
+def _probes(probe: Probe) -> tuple[Probe, ...]:
+    """The smaller steps that tell of this one."""
+    return tuple(replace(probe, batch_size=batch) for batch in probe_batches(probe.batch_size))
+
+
+def _drawn(probe: Probe, peaks: Sequence[Measurement]) -> MemoryEstimate:
     """The line through the peaks of two smaller batches, at this one."""
-    batches = probe_batches(probe.batch_size)
-    peaks: list[Measurement] = [_answer(replace(probe, batch_size=batch)) for batch in batches]
     if len(peaks) == 1:
         return _estimate(probe, "probing", {"measured": peaks[0].peak_bytes}, peaks[0].framework_bytes, MEASURED)
-    (low, high), (first, second) = peaks, batches
-    image = max(high.peak_bytes - low.peak_bytes, 0) / (second - first)
-    total = high.peak_bytes + round(image * (probe.batch_size - second))
+    low, high = peaks
+    image = max(high.peak_bytes - low.peak_bytes, 0) / (high.batch_size - low.batch_size)
+    total = high.peak_bytes + round(image * (probe.batch_size - high.batch_size))
     batch = min(round(image * probe.batch_size), total)
     parts = {"whatever the batch": total - batch, "for the batch": batch}
     return _estimate(probe, "probing", parts, high.framework_bytes, PROBED)
@@ -454,12 +560,11 @@ def probe_batches(batch_size: int) -> tuple[int, ...]:
     return (-(-batch_size // 4), -(-batch_size // 2)) if batch_size > DIRECT_BATCH else (batch_size,)
 
 
-def _compiled(probe: Probe) -> MemoryEstimate:
-    """What XLA says of the program, with what the process holds when it has compiled it."""
-    if probe.execution not in ("jax", "gpu") or (probe.execution == "gpu" and backend() != "jax"):
+def _compiling(probe: Probe) -> Probe:
+    """The task for a worker that compiles the step; raises InputError where nothing is compiled."""
+    if probe.execution not in ("xla", "jax", "gpu") or (probe.execution == "gpu" and backend() != "jax"):
         raise InputError(
-            f"by compiling there is an answer with JAX only, and execution {probe.execution!r} is TensorFlow's here, "
-            'which does not tell what its programs will need; take method="probing"'
+            "by compiling there is an answer for programs of XLA only: the executions 'xla' and 'jax', and 'gpu' with "
+            f'JAX; {probe.execution!r} came, whose graph nobody plans beforehand; take method="probing"'
         )
-    found: Compiled = _answer(replace(probe, compiling=True))
-    return _estimate(probe, "compiling", found.parts, found.framework_bytes, COMPILED)
+    return replace(probe, compiling=True)

@@ -198,6 +198,13 @@ def measure_command(
     return 0
 
 
+# What held the limit that was given, as `Measurement.limited_by` has it.
+HELD = {
+    "RLIMIT_DATA": "held within the limit by the kernel, which refuses more data (RLIMIT_DATA), touched or not",
+    "resident size": "this system has no limit for a process: the resident size was compared with it after each step",
+}
+
+
 def measurement_json(found: Measurement, estimate: MemoryEstimate) -> str:
     """The measurement as one JSON object, with its estimate and their ratio; bytes are integers."""
     told = {"estimate": estimate.to_dict(), "ratio": round(estimate.peak_bytes / max(found.peak_bytes, 1), 4)}
@@ -221,6 +228,7 @@ def measurement_text(found: Measurement, estimate: MemoryEstimate) -> str:
             show.columns(lines),
             "",
             f"after each step: {steps}",
+            *([HELD[found.limited_by]] if found.limited_by else []),
             f"predicted by arithmetic, {estimate.accuracy}",
         ]
     )

@@ -21,6 +21,7 @@ from toolkit.loading import Dataset, Pixels, decode_image, load_dataset, prepare
 
 LARGEST_DRAWING = 200_000  # characters of a data URL; a 280 × 280 drawing has some 10,000
 PNG_URL = "data:image/png;base64,"
+JPEG_URL = "data:image/jpeg;base64,"
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -109,6 +110,17 @@ def png_url(image: Pixels) -> str:
     file = BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, "PNG")
     return PNG_URL + base64.b64encode(file.getvalue()).decode()
+
+
+def jpeg_url(image: Pixels) -> str:
+    """A photo (height, width, 3) as a data URL, small rather than exact.
+
+    >>> jpeg_url(np.zeros((8, 8, 3), np.uint8))[:23]
+    'data:image/jpeg;base64,'
+    """
+    file = BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=82)
+    return JPEG_URL + base64.b64encode(file.getvalue()).decode()
 
 
 def sheet(images: Pixels, columns: int) -> Pixels:

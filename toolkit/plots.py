@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_hex
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
@@ -24,6 +25,7 @@ from toolkit.blocks import rows_from
 from toolkit.drawings import visualize_architecture
 from toolkit.errors import InputError
 from toolkit.figures import (
+    OKABE_ITO,
     Picture,
     Style,
     Theme,
@@ -32,27 +34,34 @@ from toolkit.figures import (
     contrast,
     described,
     dress,
+    mix,
     new_picture,
     printable,
     save_figure,
     say,
     theme_of,
 )
+from toolkit.pixel_scores import VOID, PixelScores, wide
 from toolkit.show import readable_bytes, readable_count
 
 __all__ = [
     "alt_text",
+    "class_colours",
     "compare_models",
     "params_of",
     "per_class_bar",
+    "plot_borders",
     "plot_confusion_matrix",
+    "plot_explanations",
     "plot_history",
     "plot_layer_costs",
     "plot_learning_curve",
     "plot_memory_parts",
     "plot_memory_predictions",
     "plot_parameter_comparison",
+    "plot_photo_groups",
     "plot_predictions",
+    "plot_segmentation",
     "plot_streaming",
     "row_shares",
     "save_figure",
@@ -1070,3 +1079,264 @@ def _prediction_words(answers: _Answers, count: int) -> list[str]:
         truths = [f" (true: {answers.names[answers.labels[i]]})" if answers.labels else "" for i in range(count)]
         words += [f"{i + 1}: {name} {share:.0%}{truths[i]}." for i, (name, share) in enumerate(best)]
     return words
+
+
+# Labelled pixels.
+
+TILE = 1.9  # inches: side of one picture
+
+
+def class_colours(count: int) -> Floats:
+    """Colours (count, 3) of 0 to 1 for classes; the first is grey, for what is no thing.
+
+    The palette's six, then the same nearer to white and nearer to black, then these again.
+
+    >>> class_colours(2).round(2).tolist()
+    [[0.5, 0.5, 0.5], [0.0, 0.45, 0.7]]
+    """
+    shades = [mix(colour, end, share) for end, share in (("#ffffff", 0), ("#ffffff", 0.55), ("#000000", 0.45))
+              for colour in OKABE_ITO]  # fmt: skip
+    things = [to_rgb(shades[i % len(shades)]) for i in range(max(0, count - 1))]
+    return np.array([(0.5, 0.5, 0.5), *things][:count])
+
+
+def plot_segmentation(
+    images: ArrayLike,
+    masks: Mapping[str, ArrayLike],
+    class_names: Sequence[object],
+    title: str = "Labelled pixels",
+    *,
+    style: Style = "auto",
+) -> Figure:
+    """Images, and beside each its label maps by whoever made them: {"true": …, "fcn8s": …}, each (n, h, w).
+
+    A class's colour lies over the picture, its name on its largest patch, and the key tells both; the first class,
+    the background, is only darkened. `images` are (n, h, w, 3). Raises InputError where shapes or numbers do not fit.
+    """
+    theme = theme_of(style)
+    pictures = _pictures(images)
+    labelled = {str(name): _label_maps(labels, pictures, len(class_names)) for name, labels in masks.items()}
+    names, colours = [printable(name, 18) for name in class_names], class_colours(len(class_names))
+    deep, across = max(1, len(pictures)), 1 + len(labelled)
+    shape = pictures.shape[1] / pictures.shape[2] if len(pictures) else 1.0
+    figure = new_picture(theme, TILE * across + 1.9, (TILE * shape + 0.1) * deep + 0.9)
+    add_heading(figure, theme, title)
+    axes = figure.subplots(deep, across, squeeze=False)
+    for row, picture in enumerate(pictures):
+        _draw_labels(axes[row][0], theme, picture, None, names, colours)
+        for column, labels in enumerate(labelled.values(), 1):
+            _draw_labels(axes[row][column], theme, picture, labels[row], names, colours)
+    for axis, heading in zip(axes[0], ("image", *labelled), strict=True):
+        axis.set_title(printable(heading, 20), color=theme.ink, fontsize=10, parse_math=False)
+    there = sorted({int(label) for labels in labelled.values() for label in np.unique(labels) if label < len(names)})
+    _class_key(figure, theme, [names[i] for i in there], colours[there])
+    if not len(pictures):
+        say(axes[0][0], theme, "no images yet")
+    return described(figure, f"{title}, {len(pictures)} images.", *_label_words(labelled, names))
+
+
+def _label_maps(labels: ArrayLike, pictures: Floats, classes: int) -> NDArray[np.int64]:
+    """(n, h, w) class numbers of the pictures; 255 is no class. Raises InputError for anything else."""
+    array = np.asarray(labels)
+    if array.shape != pictures.shape[:3] or array.dtype.kind not in "iu":
+        raise InputError(
+            f"label maps of these images are whole numbers of shape {pictures.shape[:3]}; {array.dtype} of "
+            f"{array.shape} came"
+        )
+    if not np.all((array < classes) & (array >= 0) | (array == VOID)):
+        raise InputError(f"label maps hold numbers from 0 to {classes - 1}, or {VOID} for no class; {array.max()} came")
+    return array.astype(np.int64)
+
+
+def _draw_labels(
+    axes: Axes, theme: Theme, picture: Floats, labels: NDArray[np.int64] | None, names: Sequence[str], colours: Floats
+) -> None:
+    """A picture, with the colours and names of its classes over it where there are labels."""
+    shown = np.repeat(picture, 3 // picture.shape[-1], axis=-1)
+    axes.set(xticks=(), yticks=())
+    axes.spines[:].set_color(theme.line)
+    if labels is None:
+        axes.imshow(shown, interpolation="nearest")
+        return
+    painted = np.append(colours, [[1.0, 1.0, 1.0]], axis=0)[np.minimum(labels, len(colours))]
+    share = np.where(labels == 0, 0.0, 0.8)[..., np.newaxis]
+    axes.imshow((1 - share) * 0.45 * shown + share * painted, interpolation="nearest")
+    for label in set(np.unique(labels).tolist()) - {0, VOID}:
+        row, column = _inner_point(labels == label)
+        ground = to_hex(painted[row, column])
+        ink = max("#000000", "#ffffff", key=lambda colour: contrast(colour, ground))
+        axes.text(
+            column, row, names[label], color=ink, fontsize=7, fontweight="bold", ha="center", va="center",
+            parse_math=False, clip_on=True, bbox={"facecolor": ground, "edgecolor": "none", "pad": 0.8},
+        )  # fmt: skip
+
+
+def _inner_point(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """(row, column) of a pixel of the mask that is farthest from its edge, by taking borders away until none is left.
+
+    >>> _inner_point(np.ones((5, 7), bool))
+    (2, 2)
+    """
+    left = mask
+    while True:
+        padded = np.pad(left, 1)
+        inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:] & left
+        if not inner.any():
+            row, column = np.argwhere(left)[0]
+            return int(row), int(column)
+        left = inner
+
+
+def _class_key(figure: Picture, theme: Theme, names: Sequence[str], colours: Floats) -> None:
+    """The names of the classes beside their colours, at the right."""
+    patches = [Patch(facecolor=to_hex(colour), edgecolor=theme.line) for colour in colours]
+    if patches:
+        figure.legend(patches, names, loc="outside right upper", frameon=False, labelcolor=theme.ink, fontsize=9)
+
+
+def _label_words(labelled: Mapping[str, NDArray[np.int64]], names: Sequence[str]) -> list[str]:
+    """What each labeller found: the share of the pixels that each class has, largest first."""
+    words = []
+    for who, labels in labelled.items():
+        counts = np.bincount(labels[labels < len(names)], minlength=len(names)) / max(1, labels.size)
+        order = [int(number) for number in np.argsort(-counts, kind="stable") if counts[number]][:6]
+        words.append(f"{who}: {', '.join(f'{names[i]} {_percent(float(counts[i]))}' for i in order) or 'nothing'}.")
+    return words
+
+
+def plot_borders(
+    found: Mapping[str, PixelScores], title: str = "At the borders, and away from them", *, style: Style = "auto"
+) -> Figure:
+    """Boundary IoU, mean IoU and interior IoU of each network on one line: how far borders fall behind insides.
+
+    Raises InputError where nothing came.
+    """
+    theme = theme_of(style)
+    if not found:
+        raise InputError("borders are compared of at least one network's scores, {'fcn8s': scores}; none came")
+    figure = new_picture(theme, 8.0, 1.5 + 0.5 * len(found))
+    axes = figure.subplots()
+    dress(axes, theme, title)
+    kinds = {
+        f"boundary IoU ({wide(next(iter(found.values())).boundary_pixels)})": "boundary_iou",
+        "mean IoU": "mean_iou",
+        "interior IoU": "interior_iou",
+    }
+    places = np.arange(len(found))
+    shares = {kind: [getattr(each, name) for each in found.values()] for kind, name in kinds.items()}
+    lowest, highest = np.min(list(shares.values()), axis=0), np.max(list(shares.values()), axis=0)
+    axes.hlines(places, lowest, highest, color=theme.faint, linewidth=3, zorder=1)
+    for index, (kind, values) in enumerate(shares.items()):
+        axes.plot(
+            values, places, label=kind, color=theme.mark(index), marker=MARKERS[index], linestyle="none", markersize=8
+        )
+    axes.set(xlim=(0, 1), ylim=(len(found) - 0.5, -0.5), xlabel="intersection over union")
+    axes.xaxis.label.set_color(theme.ink)
+    axes.set_yticks(places, [printable(name, 22) for name in found], parse_math=False)
+    axes.grid(axis="x", color=theme.faint, linewidth=0.8)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, labelcolor=theme.ink, fontsize=9)
+    words = [
+        f"{name}: boundary {each.boundary_iou:.3f}, mean {each.mean_iou:.3f}, interior {each.interior_iou:.3f}."
+        for name, each in found.items()
+    ]
+    return described(figure, f"{title}: {len(found)} networks.", *words)
+
+
+# Photos.
+
+
+def _picture_grid(theme: Theme, title: str, count: int, columns: int) -> tuple[Picture, list[Axes]]:
+    """A figure with room for so many pictures, `columns` in a row, and their axes."""
+    across = max(1, min(columns, count))
+    deep = max(1, math.ceil(count / across))
+    figure = new_picture(theme, max(3.5, CELL * across), 0.5 + (IMAGE + 0.6) * deep)
+    add_heading(figure, theme, title)
+    panels = figure.subplots(deep, across, squeeze=False).ravel().tolist()
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    return figure, panels[:count]
+
+
+def _draw_picture(axes: Axes, theme: Theme, picture: NDArray[Any], words: str) -> None:
+    """One picture in a frame, with words under it."""
+    axes.imshow(picture, interpolation="nearest")
+    axes.set(xticks=(), yticks=())
+    axes.spines[:].set_color(theme.line)
+    axes.set_xlabel(printable(words, 30), color=theme.ink, fontsize=8.5, parse_math=False)
+
+
+def plot_explanations(
+    images: ArrayLike,
+    maps: ArrayLike,
+    words: Sequence[str],
+    title: str = "What the answers rest on",
+    *,
+    columns: int = 3,
+    style: Style = "auto",
+) -> Figure:
+    """Each image twice: as it is, and dimmed where the evidence for the answer is not (`explaining.grad_cam`).
+
+    `images` are uint8 (n, h, w, 3), `maps` from 0 to 1 (n, any, any), `words` what stands under each pair; `columns`
+    pairs stand in a row. Light and dark tell what matters, no colour does. Raises InputError where the numbers differ.
+    """
+    theme = theme_of(style)
+    pictures, evidence = np.asarray(images), np.asarray(maps, float)
+    if not len(pictures) == len(evidence) == len(words):
+        raise InputError(f"{len(pictures)} images need as many maps and words; {len(evidence)} and {len(words)} came")
+    figure, panels = _picture_grid(theme, title, 2 * len(pictures), 2 * columns)
+    for number, picture in enumerate(pictures):
+        strength = _enlarged(evidence[number], (picture.shape[0], picture.shape[1]))
+        shown = (picture * (0.15 + 0.85 * strength[..., np.newaxis])).astype(np.uint8)
+        _draw_picture(panels[2 * number], theme, picture, words[number])
+        _draw_picture(panels[2 * number + 1], theme, shown, _place_words(evidence[number]))
+    told = (f"{said}: {_place_words(one)}." for said, one in zip(words, evidence, strict=True))
+    return described(figure, f"{title}: {len(pictures)} images.", *told)
+
+
+def _enlarged(values: NDArray[Any], shape: tuple[int, int]) -> Floats:
+    """A map of values at another size, in between by straight lines."""
+    found = values
+    for axis, size in enumerate(shape):
+        places = (np.arange(size) + 0.5) * found.shape[axis] / size - 0.5
+        low = np.clip(np.floor(places).astype(int), 0, found.shape[axis] - 1)
+        high = np.minimum(low + 1, found.shape[axis] - 1)
+        share = np.clip(places - low, 0, 1).reshape((-1, 1) if axis == 0 else (1, -1))
+        found = (1 - share) * found.take(low, axis) + share * found.take(high, axis)
+    return found
+
+
+def _place_words(values: NDArray[Any]) -> str:
+    """Where the strongest evidence is, in words."""
+    if not values.any():
+        return "no evidence anywhere"
+    row, column = np.unravel_index(int(values.argmax()), values.shape)
+    down = ("top", "middle", "bottom")[3 * int(row) // values.shape[0]]
+    across = ("left", "centre", "right")[3 * int(column) // values.shape[1]]
+    return f"most at {down} {across}"
+
+
+def plot_photo_groups(
+    groups: Sequence[tuple[str, Sequence[ArrayLike]]],
+    title: str = "What a look at the photos found",
+    *,
+    most: int = 6,
+    style: Style = "auto",
+) -> Figure:
+    """Rows of photos that have something in common: (what, photos), such as two that look alike.
+
+    Of each row the first `most` photos, uint8 (h, w, 3), are drawn.
+    """
+    theme = theme_of(style)
+    rows = [(what, [np.asarray(photo) for photo in photos[:most]]) for what, photos in groups]
+    across = max((len(photos) for _, photos in rows), default=1)
+    figure, panels = _picture_grid(theme, title, max(1, len(rows)) * across, across)
+    for axes in panels:
+        axes.set_axis_off()
+    if not rows:
+        say(panels[0], theme, "nothing")
+    for number, (what, photos) in enumerate(rows):
+        for axes, photo in zip(panels[number * across :], photos, strict=False):
+            axes.set_axis_on()
+            _draw_picture(axes, theme, photo, what if photo is photos[0] else "")
+    told = (f"{what}: {len(photos)} photos." for what, photos in rows)
+    return described(figure, f"{title}: {len(rows)} groups.", *told)

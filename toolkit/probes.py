@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import keras
@@ -97,7 +98,7 @@ def _measure(probe: Probe, context: Context) -> Measurement:
     framework = framework_memory(context)
     on_gpu = probe.execution == "gpu"
     begun = time.monotonic()
-    with limited(probe.limit_bytes):
+    with limited(probe.limit_bytes) as limited_by:
         reader = device_peak() if on_gpu else framework
         step = prepared(probe)
         context.send(Progress("built", reader.read()))
@@ -117,6 +118,7 @@ def _measure(probe: Probe, context: Context) -> Measurement:
         seconds=round(time.monotonic() - begun, 3),
         accumulation_steps=probe.accumulation_steps,
         exact=on_gpu or framework.exact,
+        limited_by=limited_by,
     )
 
 
@@ -187,19 +189,23 @@ def device_peak() -> Reader:
 
 
 @contextlib.contextmanager
-def limited(limit: int | None) -> Iterator[None]:
+def limited(limit: int | None) -> Iterator[str]:
     """In this block the kernel refuses this process more than `limit` bytes of data: heap, private writable mappings
     and stacks, touched or not (setrlimit(2), RLIMIT_DATA). Where the system has no such limit nothing is refused.
+
+    Gives what holds the limit (`Measurement.limited_by`). A control group would count the pages that are touched, but
+    only who owns the group above it may make one, which in a container or an ordinary account nobody does; the limit of
+    the group that this process is in already holds anyway (`system.available_memory`).
     """
     if limit is None or sys.platform != "linux":
-        yield
+        yield "" if limit is None else "resident size"
         return
     import resource  # exists on POSIX only
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     try:
-        yield
+        yield "RLIMIT_DATA"
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
@@ -290,37 +296,146 @@ def loss_of(tensor: Any) -> str:
 # Compiling.
 
 
+@dataclass(frozen=True)
+class Program:
+    """What XLA planned for one step, in bytes: temporaries, and results that lie beside what was given.
+
+    held: the state that it was given. fed: the batch. patches: see `grouped_patches`.
+    """
+
+    temporaries: int
+    results: int
+    held: int
+    fed: int
+    patches: int
+
+
 def compile_step(probe: Probe, context: Context) -> MemoryEvent:
-    """Compile the step with JAX, run nothing, and return what its program will need."""
+    """Compile the step with XLA, run nothing, and return what its program will need."""
     return told(probe, context, _compile)
 
 
 def _compile(probe: Probe, context: Context) -> Compiled:
     framework = framework_memory(context)
-    jax = importlib.import_module("jax")
     model = made(probe)
-    step, state, data = (_training_step if probe.training else _inference_step)(model, probe.batch_size)
+    if probe.training:
+        made_ready(model)
     context.send(Progress("built", framework.read()))
-    absent = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), data)
-    program = jax.jit(step, donate_argnums=0).lower(state, absent).compile()
-    context.send(Progress("compiled", framework.read()))
-    compiled = process_memory() - framework.before
-    analysis = program.memory_analysis()
-    temporaries = int(analysis.temp_size_in_bytes)
-    weights = sum(int(variable.value.nbytes) for variable in model.weights)
-    held = sum(int(leaf.nbytes) for leaf in jax.tree.leaves(state))
+    program = (_jax_program if keras.backend.backend() == "jax" else _tensorflow_program)(model, probe)
+    context.send(Progress("compiled", highest := framework.read()))
+    now, reached = process_memory() - framework.before, highest - framework.before
+    weights = sum(map(variable_bytes, model.weights))
     parts = {
         "weights": weights,
-        "optimizer": held - weights,
-        "input": sum(int(leaf.nbytes) for leaf in jax.tree.leaves(data)),
-        "activations and temporaries": temporaries,
-        "results": max(int(analysis.output_size_in_bytes - analysis.alias_size_in_bytes), 0),
+        "optimizer": program.held - weights,
+        "input": program.fed,
+        "activations and temporaries": program.temporaries,
+        "results": program.results,
     }
     if probe.execution == "gpu":
         return Compiled(parts, 0)
-    parts["compiler and runtime"] = max(compiled - held, 0)
-    parts["workspace"] = round(WORKSPACE * temporaries) + grouped_patches(program.as_text())
+    parts["compiler and runtime"] = max(now - program.held, 0)
+    parts["workspace"] = round(WORKSPACE * program.temporaries) + program.patches
+    # Building and compiling was done here for real: where that took more, the step does not come into it.
+    parts["building and compiling"] = max(reached - sum(parts.values()), 0)
     return Compiled(parts, framework.before)
+
+
+def made_ready(model: keras.Model) -> None:
+    """Make the metrics and the optimizer's variables, as the first `train_on_batch` does."""
+    model._symbolic_build(data_batch=tuple(_batch(model, 1)))
+    model.optimizer.build(model.trainable_variables)
+
+
+def _batch(model: keras.Model, batch_size: int) -> Iterator[Any]:
+    """Images, and what the outputs are compared with."""
+    yield one_or_all([images(tensor, batch_size) for tensor in model.inputs])
+    yield one_or_all([target(tensor, batch_size) for tensor in model.outputs])
+
+
+def _fed(model: keras.Model, probe: Probe) -> tuple[Any, ...]:
+    """What a step is given."""
+    batch = tuple(_batch(model, probe.batch_size))
+    return batch if probe.training else batch[:1]
+
+
+def variable_bytes(variable: Any) -> int:
+    """Bytes of one variable, whatever the backend.
+
+    >>> variable_bytes(keras.Variable(np.zeros((3, 4)), dtype="float16"))
+    24
+    """
+    digits = re.search(r"\d+", variable.dtype)
+    return int(math.prod(variable.shape)) * (int(digits[0]) // 8 if digits else 1)
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(int(leaf.nbytes) for leaf in keras.tree.flatten(tree) if leaf is not None)
+
+
+def _jax_program(model: keras.Model, probe: Probe) -> Program:
+    """What JAX's own analysis says (`jax.stages.Compiled.memory_analysis`)."""
+    jax = importlib.import_module("jax")
+    step, state, data = (_training_step if probe.training else _inference_step)(model, _fed(model, probe))
+    absent = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), data)
+    program = jax.jit(step, donate_argnums=0).lower(state, absent).compile()
+    analysis = program.memory_analysis()
+    return Program(
+        temporaries=int(analysis.temp_size_in_bytes),
+        results=max(int(analysis.output_size_in_bytes - analysis.alias_size_in_bytes), 0),
+        held=_nbytes(state),
+        fed=_nbytes(data),
+        patches=grouped_patches(program.as_text()),
+    )
+
+
+def _tensorflow_program(model: keras.Model, probe: Probe) -> Program:
+    """What XLA planned for a `tf.function(jit_compile=True)`: the buffers that its compiled program carries.
+
+    `experimental_get_compiler_ir` gives the program with its buffer assignment (xla/service/hlo.proto); what is neither
+    a parameter, nor a constant, nor a result is temporary.
+    """
+    tf = importlib.import_module("tensorflow")
+    messages = importlib.import_module("tensorflow.compiler.xla.service.hlo_pb2")
+    data = _fed(model, probe)
+    method = model.train_step if probe.training else model.predict_step
+    step = tf.function(lambda *given: method(given), jit_compile=True)
+    specs = keras.tree.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), data)
+    serialized = step.experimental_get_compiler_ir(*specs)(stage="optimized_hlo_proto_serialized")
+    program = messages.HloProto.FromString(serialized)
+    inner = [
+        each
+        for each in program.buffer_assignment.buffer_allocations
+        if not (each.is_entry_computation_parameter or each.is_constant)
+    ]
+    variables = (*model.variables, *(model.optimizer.variables if probe.training else ()))  # some of them are in both
+    return Program(
+        temporaries=sum(each.size for each in inner if not each.maybe_live_out),
+        results=sum(each.size for each in inner if each.maybe_live_out),
+        held=sum(map(variable_bytes, {id(each): each for each in variables}.values())),
+        fed=_nbytes(data),
+        patches=_tensorflow_patches(program.hlo_module),
+    )
+
+
+# `PrimitiveType` of xla_data.proto: the 16-bit ones; the others count as four bytes.
+HALF_TYPES = (10, 16)
+
+
+def _tensorflow_patches(module: Any) -> int:
+    """`grouped_patches` of a program in XLA's own form."""
+    found = (
+        (each.shape.dimensions, [size.size for size in each.window.dimensions], each.shape.element_type in HALF_TYPES)
+        for computation in module.computations
+        for each in computation.instructions
+        if each.opcode == "convolution" and each.feature_group_count > 1
+    )
+    return max((_patch(shape, window, half) for shape, window, half in found), default=0)
+
+
+def _patch(shape: Iterable[int], window: Iterable[int], half: bool) -> int:
+    """Bytes of the windows of a convolution laid out side by side."""
+    return math.prod(shape) * math.prod(window) * (2 if half else 4)
 
 
 def grouped_patches(program: str) -> int:
@@ -333,7 +448,7 @@ def grouped_patches(program: str) -> int:
     """
     found = re.findall(r"(f32|f16|bf16)\[([\d,]+)\]\S* convolution\(.*size=(\d+)x(\d+).*feature_group_count=", program)
     sizes = (
-        math.prod(map(int, shape.split(","))) * int(height) * int(width) * (4 if kind == "f32" else 2)
+        _patch(map(int, shape.split(",")), (int(height), int(width)), kind != "f32")
         for kind, shape, height, width in found
     )
     return max(sizes, default=0)
@@ -342,33 +457,25 @@ def grouped_patches(program: str) -> int:
 Step = tuple[Callable[..., object], tuple[list[Any], ...], tuple[Any, ...]]
 
 
-def _training_step(model: keras.Model, batch_size: int) -> Step:
+def _training_step(model: keras.Model, data: tuple[Any, ...]) -> Step:
     """The function that `train_on_batch` compiles, the state that it is given, and the batch."""
-    one = [one_or_all([make(tensor, 1) for tensor in group]) for make, group in _fed(model)]
-    model._symbolic_build(data_batch=tuple(one))  # makes the metrics, as `train_on_batch` does first
     groups = (
         model.trainable_variables,
         model.non_trainable_variables,
         model.optimizer.variables,
         model.metrics_variables,
     )
-    x, y = (one_or_all([make(tensor, batch_size) for tensor in group]) for make, group in _fed(model))
-    return model.train_step, _values(groups), (x, y, None)
+    return model.train_step, _values(groups), (*data, None)
 
 
-def _inference_step(model: keras.Model, batch_size: int) -> Step:
+def _inference_step(model: keras.Model, data: tuple[Any, ...]) -> Step:
     """The same of `predict_on_batch`."""
 
     def step(state: tuple[list[Any], ...], data: tuple[Any, ...]) -> tuple[object, tuple[object, ...]]:
         outputs, non_trainable = model.predict_step(state, data)
         return outputs, (state[0], non_trainable)
 
-    x = one_or_all([images(tensor, batch_size) for tensor in model.inputs])
-    return step, _values((model.trainable_variables, model.non_trainable_variables)), (x,)
-
-
-def _fed(model: keras.Model) -> tuple[tuple[Callable[[Any, int], Array], list[Any]], ...]:
-    return (images, model.inputs), (target, model.outputs)
+    return step, _values((model.trainable_variables, model.non_trainable_variables)), data
 
 
 def _values(groups: tuple[list[Any], ...]) -> tuple[list[Any], ...]:

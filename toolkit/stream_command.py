@@ -71,16 +71,17 @@ def stream_command(
     part: tuple[int, int] = (0, 1),
     report: Path | None = None,
     as_json: bool = False,
+    class_names: Sequence[str] | None = None,
 ) -> int:
     """Read the images of a source, print what failed, and return the exit status: 0, or 130 after Ctrl-C.
 
-    `report`: a CSV file for all failures. Raises InputError for a source that cannot be read, and where so much fails
-    that the stream stops, after the report was printed.
+    `report`: a CSV file for all failures. `class_names`: what labels that are names mean, by number. Raises InputError
+    for a source that cannot be read, and where so much fails that the stream stops, after the report was printed.
     """
     console, peak = Console(stderr=True), PeakMemory()
     read: list[EpochRead] = []
     interrupted, stopped = False, None
-    with open_stream(source, settings, part=part, report=report) as stream:
+    with open_stream(source, settings, class_names=class_names, part=part, report=report) as stream:
         try:
             while len(read) < epochs:
                 _read_epoch(stream, console, peak, read)

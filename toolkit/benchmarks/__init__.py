@@ -28,6 +28,9 @@ BENCHMARKS = {
     "training": "our training against a bare model.fit; how fast a run starts and stops; what it leaves behind",
     "memory": "predicted memory beside measured; planned batches under a hard limit; how fast the arithmetic is",
     "streaming": "training on streamed images beside training on images in RAM; the loader's memory; other loaders",
+    "finetuning": "MobileNetV2 on photos: test accuracy by width over three splits, time, what cached features save",
+    "segmentation": "digits on photos labelled pixel by pixel: what skip connections bring, at borders and inside",
+    "grading": "submissions a minute, a student's check, Keras questions; otter-grader in the same run where it is",
 }
 PACKAGES = (
     "cnn-toolkit",

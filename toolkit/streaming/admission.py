@@ -188,25 +188,29 @@ class HostSlots(Slots):
 
 _FIRST_GROWTH = 2.0  # of the window in one step, until a step brought nothing
 _GROWTH = 1.5  # later
-_GAIN = 1.1  # of the rate that makes a step worth keeping
-_REST = 8  # rounds until the next try after a step that brought nothing
+_SHRINKING = 0.75  # a step down
+_GAIN = 1.2  # of the rate, which makes a step up worth keeping
+_LOSS = 0.95  # of the rate, below which a step down is taken back
+_REST = 3  # rounds until the next try after a step that was taken back
+_FIRST_SECONDS = 0.2  # of a round at least: the rate of a few downloads from nearby is mostly chance
+_SECONDS = 0.5  # later, when there is no hurry
 
 
 class Window(Slots):
     """Slots whose limit looks for the smallest number in flight that gives the full speed, from `start` to `most`.
 
-    A round is as many downloads as the limit. While others wait for a slot, the limit is doubled (later it grows by
-    half), and goes back if the rate did not grow with it.
+    A round is as many downloads as the limit, and takes some time. While others wait for a slot, the limit is doubled
+    (later it grows by half), and goes back if the rate did not grow with it; then less is tried.
     """
 
     def __init__(self, start: int, most: int) -> None:
         super().__init__(min(start, most))
-        self.most = most
+        self.least, self.most = self.limit, most
         self._since: float | None = None  # when this round began
         self._count = 0  # downloads in it
         self._before: tuple[int, float] | None = None  # limit and rate before the step that this round tries
         self._rest = 0
-        self._growth = _FIRST_GROWTH
+        self._step = _FIRST_GROWTH  # what the limit is multiplied with next
 
     def finished(self, now: float) -> None:
         """Note the end of a download at `now`, in seconds of the loop's clock."""
@@ -214,19 +218,29 @@ class Window(Slots):
             self._since = now
             return
         self._count += 1
-        if self._count >= self.limit and now > self._since:
+        least = _FIRST_SECONDS if self._step == _FIRST_GROWTH else _SECONDS
+        if self._count >= self.limit and now >= self._since + least:
             self._adapt(self._count / (now - self._since))
             self._since, self._count = now, 0
 
     def _adapt(self, rate: float) -> None:
         before, self._before = self._before, None
         self._rest = max(0, self._rest - 1)
-        if before and rate < _GAIN * before[1]:
-            self.limit, self._rest, self._growth = before[0], _REST, _GROWTH
-        elif self.waiting and not self._rest and self.limit < self.most:
-            self._before = (self.limit, rate)
-            self.limit = min(self.most, max(self.limit + 1, int(self.limit * self._growth)))
-            self.wake()
+        if before and rate < before[1] * (_GAIN if self._step > 1 else _LOSS):
+            self._turn(before[0])
+        elif not self._rest and (self.waiting or self._step < 1):
+            wanted = min(self.most, max(self.least, round(self.limit * self._step)))
+            if wanted == self.limit:
+                self._turn(wanted)
+            else:
+                self._before = (self.limit, rate)
+                self.limit = wanted
+        self.wake()
+
+    def _turn(self, limit: int) -> None:
+        """Go to this limit, and try the other direction after a while, if there is room."""
+        self.limit, self._rest = limit, _REST
+        self._step = _SHRINKING if self._step > 1 and limit > self.least else _GROWTH
 
 
 class Turn:

@@ -37,6 +37,19 @@ class _Cache:
     def __contains__(self, location: str) -> bool:
         return self._store.has(self._key(location))
 
+    def note(self, location: str) -> bytes | None:
+        """The bytes that `keep_note` was given for this location."""
+        key = self._key(location)
+        entry = self._store.find(key)
+        if entry is None:
+            return None
+        data = bytearray(entry.length)
+        return bytes(data) if self._store.take(key, entry, data) else None
+
+    def keep_note(self, location: str, data: bytes) -> bool:
+        """Keep bytes; True if they are there now, False where the cache is full or off."""
+        return bool(data) and self._store.put(self._key(location), data)
+
     def info(self) -> CacheInfo:
         """What it holds, and how often it helped."""
         return self._store.info()
@@ -70,16 +83,11 @@ class BytesCache(_Cache):
 
     def get(self, location: str) -> bytes | None:
         """The bytes that were put for this location."""
-        key = self._key(location)
-        entry = self._store.find(key)
-        if entry is None:
-            return None
-        data = bytearray(entry.length)
-        return bytes(data) if self._store.take(key, entry, data) else None
+        return self.note(location)
 
     def put(self, location: str, data: bytes) -> bool:
         """Keep bytes; True if they are there now, False where the cache is full or off."""
-        return bool(data) and self._store.put(self._key(location), data)
+        return self.keep_note(location, data)
 
 
 class TensorCache(_Cache):

@@ -19,9 +19,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,7 +32,9 @@ from toolkit.errors import InputError
 from toolkit.streaming.groups import Batch
 from toolkit.streaming.outputs import batch_spec
 from toolkit.streaming.pipeline import ImageStream, open_stream
+from toolkit.streaming.samples import Source
 from toolkit.streaming.settings import StreamSettings
+from toolkit.streaming.shards import ShardSource, open_source
 
 if TYPE_CHECKING:
     import keras
@@ -72,14 +73,42 @@ class Context(Protocol):
 
 @dataclass(frozen=True)
 class Images:
-    """What is streamed and how, in a form that travels to other processes: `source` is what `read_source` takes."""
+    """What is streamed and how, in a form that travels to other processes.
+
+    source: a path or URL that `stream_images` takes. class_names: of tar shards whose labels are names.
+    """
 
     source: str
     settings: StreamSettings
+    class_names: tuple[str, ...] = ()
 
     def open(self, index: int = 0, count: int = 1) -> ImageStream:
         """The stream of one part of the images; the caller closes it."""
-        return open_stream(self.source, self.settings, part=(index, count))
+        return open_stream(self.source, self.settings, class_names=self.class_names or None, part=(index, count))
+
+    def found(self) -> Source | ShardSource:
+        """The images. Raises InputError where they cannot be found."""
+        stores = self.settings.limits.allow_private
+        return open_source(self.source, class_names=self.class_names or None, stores=stores)
+
+    def parts(self, workers: int) -> int:
+        """Into how many parts a service cuts an epoch: tar shards are not cut."""
+        found = self.found()
+        if isinstance(found, ShardSource):
+            return min(len(found.locations), MOST_PARTS)
+        return parts_for(len(found), self.settings.batch_size, workers)
+
+    def classes(self, count: int | None = None) -> int:
+        """How many classes the labels name, at least `count`. Raises InputError for tar shards that do not say."""
+        found = self.found()
+        if not isinstance(found, ShardSource):
+            return max(len(found.class_names), int(found.labels.max(initial=0)) + 1, count or 0)
+        if not (found.class_names or count):
+            raise InputError(
+                "how many classes tar shards hold is known when they end; say it with --classes 10, or name them with "
+                "--class-names cat,dog"
+            )
+        return max(len(found.class_names), count or 0)
 
 
 def parts_for(images: int, batch_size: int, workers: int) -> int:
@@ -203,6 +232,10 @@ def free_ports(count: int) -> list[int]:
 
 # The tf.data service: reading from it.
 
+# How HTTP/2, which gRPC speaks, begins on both sides (RFC 9113, 3.4): a preface, and an empty frame of settings.
+_SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS
+
 
 def service_dataset(address: str, epoch: int = 0, *, share: str | None = None) -> tf.data.Dataset:
     """One epoch of a running service as a `tf.data.Dataset` of (images uint8 (n, h, w, 3), labels int64 (n,)).
@@ -222,17 +255,21 @@ def service_dataset(address: str, epoch: int = 0, *, share: str | None = None) -
         raise InputError(f"the service at {address} has no epoch {epoch}; start it with more --epochs") from None
 
 
-def _require_answer(address: str) -> None:
-    """Raise InputError where nobody listens: TensorFlow would go on asking for an hour."""
+def _require_answer(address: str, seconds: float = 5.0) -> None:
+    """Raise InputError where nobody speaks gRPC within so many seconds: TensorFlow would go on asking for ever."""
     host, _, port = address.removeprefix("grpc://").rpartition(":")
     if not address.startswith("grpc://") or not host or not port.isdigit():
         raise InputError(f"a tf.data service has an address such as grpc://localhost:5050; {address!r} came")
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        with socket.create_connection((host, int(port)), timeout=seconds) as line, line.makefile("rb") as answers:
+            line.sendall(_HELLO)
+            reason = "" if answers.read(len(_SETTINGS))[3:4] == _SETTINGS[3:4] else "something else listens there"
     except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
         raise InputError(
-            f"nobody answers at {address} ({error.strerror or error}); start one with: python -m toolkit stream-service"
-        ) from None
+            f"nobody answers at {address} ({reason}); start a service with: python -m toolkit stream-service"
+        )
 
 
 def read_service(
@@ -241,28 +278,48 @@ def read_service(
     """The batches of one epoch of a running service as NumPy arrays.
 
     Raises InputError where the service cannot be found, ends with an error, or sends nothing for `silence_seconds`:
-    then it, or a worker that was not started again, is gone.
+    then it, or a worker that was not started again, is gone. Nothing goes on reading afterwards.
     """
+    _require_answer(address, silence_seconds)
+    import tensorflow as tf
+
     arrived: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=2)
     over = threading.Event()
-    read = partial(service_dataset, address, epoch, share=share)
-    # A daemon: a service that has died keeps TensorFlow waiting inside for ever.
-    threading.Thread(target=_pump, args=(read, arrived, over), daemon=True, name="tf.data service").start()
+    # What reads from a service that has died waits for ever; that a session is closed is the one word that reaches it.
+    session = tf.compat.v1.Session(graph=tf.Graph(), config=tf.compat.v1.ConfigProto(device_count={"GPU": 0}))
+    batches = _batches(session, address, epoch, share)
+    threading.Thread(target=_pump, args=(batches, arrived, over), daemon=True, name="tf.data service").start()
     try:
         while (batch := _next(arrived, silence_seconds, address)) is not None:
             yield batch
     finally:
         over.set()
+        session.close()
 
 
-def _pump(
-    read: Callable[[], Iterable[Any]], arrived: queue.Queue[Batch | BaseException | None], over: threading.Event
-) -> None:
-    """Take batches from the service and put them into the queue until the reader has enough."""
+def _batches(session: tf.compat.v1.Session, address: str, epoch: int, share: str | None) -> Iterator[Batch]:
+    """The batches of an epoch, until they end or the session is closed."""
+    import tensorflow as tf
+    from tensorflow.data.experimental import service
+
+    spec = service_dataset(address, epoch).element_spec
+    with session.graph.as_default():
+        policy, name = service.ShardingPolicy.DYNAMIC, dataset_id(epoch)
+        dataset = service.from_dataset_id(policy, address, name, element_spec=spec, job_name=share)
+        batches = tf.compat.v1.data.make_initializable_iterator(dataset)
+        following = batches.get_next()
+    session.run(batches.initializer)
+    with suppress(tf.errors.OutOfRangeError):
+        while True:
+            yield session.run(following)
+
+
+def _pump(batches: Iterator[Batch], arrived: queue.Queue[Batch | BaseException | None], over: threading.Event) -> None:
+    """Put batches into the queue until the reader has enough."""
     last: BaseException | None = None
     try:
-        for images, labels in read():
-            if not _put(arrived, (images.numpy(), labels.numpy()), over):
+        for batch in batches:
+            if not _put(arrived, batch, over):
                 return
     except Exception as error:  # the reader's thread says it
         last = error
@@ -319,7 +376,8 @@ class PartResult:
 class WorkerPlan:
     """What one worker trains: a network of the toolkit on its part of the images.
 
-    The first `done` epochs were trained before: the weights come from `saved_model(folder, done)`.
+    classes: labels are below it. The first `done` epochs were trained before: the weights come from
+    `saved_model(folder, done)`.
     """
 
     images: Images
@@ -350,7 +408,7 @@ def train_part(plan: WorkerPlan, context: Context) -> int:
             if context.stop.is_set():
                 return epoch
             try:
-                result = _train_epoch(stream, epoch, update)
+                result = _train_epoch(stream, epoch, update, plan.classes)
             except tf.errors.OpError as error:
                 raise InputError(
                     f"a step of epoch {epoch + 1} failed, as it does when another worker is gone: "
@@ -421,11 +479,11 @@ def _update(strategy: Any, model: keras.Model, optimizer: keras.optimizers.Optim
     return update
 
 
-def _train_epoch(stream: ImageStream, epoch: int, update: Update) -> PartResult:
+def _train_epoch(stream: ImageStream, epoch: int, update: Update, classes: int) -> PartResult:
     """Train one epoch in step with the other workers; the weights' sum is for the caller to add."""
     begun, failed, own, sums = time.monotonic(), stream.report.failed, 0, np.zeros(3)
     with closing(stream.batches(epoch)) as found:
-        batches = padded(found, stream.settings.batch_size, stream.settings.shape)
+        batches = padded(_known(found, classes), stream.settings.batch_size, stream.settings.shape)
         batch, more = next(batches), True
         while more:
             following = next(batches)
@@ -437,6 +495,17 @@ def _train_epoch(stream: ImageStream, epoch: int, update: Update) -> PartResult:
     seconds, seen = round(time.monotonic() - begun, 3), max(images, 1.0)
     failures = stream.report.failed - failed
     return PartResult(epoch, own, failures, int(images), loss / seen, right / seen, 0.0, seconds)
+
+
+def _known(batches: Iterable[Batch], classes: int) -> Iterator[Batch]:
+    """The batches; raises InputError for a label that no class has, which tar shards may bring."""
+    for images, labels in batches:
+        if labels.max(initial=0) >= classes:
+            raise InputError(
+                f"labels should be below {classes}, the number of classes; {labels.max()} came; say how many there are "
+                "with --classes"
+            )
+        yield images, labels
 
 
 def padded(batches: Iterable[Batch], size: int, shape: tuple[int, int, int]) -> Iterator[Weighted]:

@@ -51,7 +51,7 @@ class Engine:
         read: Callable[[str], bytes | None],
         shelf: Shelf | None = None,
     ) -> None:
-        self._limits, self._decode, self._read, self._shelf = limits, decode, read, shelf
+        self._limits, self._decode, self._read, self.shelf = limits, decode, read, shelf
         self._pool = DaemonPool(max(2, cpu_count()), "toolkit-decode")
         self._groups: set[Group] = set()
         self._lock = threading.Lock()
@@ -78,6 +78,11 @@ class Engine:
         self._watch(group)
         self._online().call(feed.wants, group)
 
+    def restore(self, group: Group, place: int, otherwise: Callable[[], None]) -> None:
+        """Take this sample from the cache; where it is not there any more, call `otherwise`, in any thread."""
+        with suppress(RuntimeError):  # the pool is closed: so is the stream
+            self._pool.submit(self._restore, group, place, otherwise)
+
     def submit(self, group: Group) -> None:
         """Begin to work on this group; those that came before are served first."""
         self._watch(group)
@@ -98,8 +103,8 @@ class Engine:
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._network:
             self._network.close()
-        if self._shelf:
-            self._shelf.close()
+        if self.shelf:
+            self.shelf.close()
         for group in groups:
             group.give_up(InputError(_CLOSED))
 
@@ -122,10 +127,7 @@ class Engine:
             group.give_up(error)
 
     def _at_hand(self, group: Group, place: int) -> bool:
-        if group.abandoned:
-            return True
-        if self._shelf and self._shelf.restore(group.locations[place], group.images[place]):
-            group.done(place)
+        if group.abandoned or self._on_shelf(group, place):
             return True
         try:
             data = self._read(group.locations[place])
@@ -135,6 +137,19 @@ class Engine:
         if data is not None:
             self._finish(group, place, data)
         return data is not None
+
+    def _on_shelf(self, group: Group, place: int) -> bool:
+        found = self.shelf is not None and self.shelf.restore(group.locations[place], group.images[place])
+        if found:
+            group.done(place)
+        return found
+
+    def _restore(self, group: Group, place: int, otherwise: Callable[[], None]) -> None:
+        try:
+            if not group.abandoned and not self._on_shelf(group, place):
+                otherwise()
+        except BaseException as error:  # whoever waits for the group gets it
+            group.give_up(error)
 
     def _online(self) -> Network:
         with self._lock:
@@ -157,8 +172,8 @@ class Engine:
     def _finish(self, group: Group, place: int, data: bytes) -> None:
         try:
             group.images[place] = image = self._decode(data)
-            if self._shelf:
-                self._shelf.keep(group.locations[place], data, image)
+            if self.shelf:
+                self.shelf.keep(group.locations[place], data, image)
         except Exception as error:  # damaged bytes can make a decoder raise anything
             group.fail(place, error)
         else:

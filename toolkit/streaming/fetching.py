@@ -17,13 +17,12 @@ from toolkit.streaming.bodies import Body, HttpBody, StoredBody
 from toolkit.streaming.downloads import MayPass, download, open_session, parse_url, retrying
 from toolkit.streaming.failures import Cause, SampleError
 from toolkit.streaming.limits import FetchLimits
-from toolkit.streaming.locations import scheme
+from toolkit.streaming.locations import REFUSED, scheme
 from toolkit.streaming.reading import read_all, read_file, read_store
 from toolkit.streaming.threads import DaemonPool
 
 __all__ = ["Budget", "FetchLimits", "Fetcher", "Ticket"]
 
-_REFUSED = frozenset({"file", "local", "data", "javascript", "urn", "ftp"})
 _READERS = 32  # threads for files, object stores and names, started as they are needed
 _LONG_RECEIVE_BUFFER = 1 << 21  # bytes: 20 MB a second over a way of 100 ms
 _MOST_HOSTS = 256  # that are remembered though nobody asks them
@@ -42,7 +41,7 @@ class Fetcher:
         self._window = Window(self.limits.start, self.limits.connections)
         self._hosts: dict[str, HostSlots] = {}
         self._many = False  # hosts
-        self._threads = DaemonPool(_READERS, "toolkit-reader")
+        self.threads = DaemonPool(_READERS, "toolkit-reader")
 
     @property
     def in_flight(self) -> int:
@@ -55,9 +54,9 @@ class Fetcher:
         return self._window.limit
 
     async def __aenter__(self) -> Self:
-        self._keeping = open_session(self.limits, self._threads)
-        self._closing = open_session(self.limits, self._threads, keep=False)
-        self._long = open_session(self.limits, self._threads, keep=False, receive_buffer=_LONG_RECEIVE_BUFFER)
+        self._keeping = open_session(self.limits, self.threads)
+        self._closing = open_session(self.limits, self.threads, keep=False)
+        self._long = open_session(self.limits, self.threads, keep=False, receive_buffer=_LONG_RECEIVE_BUFFER)
         return self
 
     async def __aexit__(
@@ -65,7 +64,7 @@ class Fetcher:
     ) -> None:
         for session in (self._keeping, self._closing, self._long):
             await session.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(self, location: str, ticket: Ticket) -> bytes:
         """The bytes at a URL or path; the ticket holds them afterwards, and nothing after an error.
@@ -87,7 +86,7 @@ class Fetcher:
         if kind in {"http", "https"}:
             return HttpBody(self._long, parse_url(location), self.limits)
         _require_allowed(kind, self.limits)
-        return StoredBody(read_store if kind else read_file, location, self._threads)
+        return StoredBody(read_store if kind else read_file, location, self.threads)
 
     async def _bytes(self, location: str, ticket: Ticket) -> bytes:
         kind = scheme(location)
@@ -95,7 +94,7 @@ class Fetcher:
             return await self._over_http(parse_url(location), ticket)
         _require_allowed(kind, self.limits)
         read = read_store if kind else read_file
-        return await read_all(read, location, self.limits, ticket, self._threads)
+        return await read_all(read, location, self.limits, ticket, self.threads)
 
     async def _over_http(self, url: URL, ticket: Ticket) -> bytes:
         turn = Turn(self.limits.total_seconds, ticket)
@@ -157,7 +156,7 @@ class Fetcher:
 
 
 def _require_allowed(kind: str, limits: FetchLimits) -> None:
-    if kind in _REFUSED:
+    if kind in REFUSED:
         raise SampleError(Cause.BAD_ADDRESS, f"{kind}: URLs are refused; give a path, or an address with https://")
     if kind and not limits.allow_private:
         raise SampleError(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+REFUSED = frozenset({"file", "local", "data", "javascript", "urn", "ftp"})
+"""Schemes that are never read: files have paths, and the others are no places of images."""
+
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(?=/)|(data|file|javascript|urn):", re.IGNORECASE)
 
 

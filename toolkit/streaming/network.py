@@ -124,6 +124,8 @@ class Network:
                 await feed.run(self._fetcher, self)
         except Exception as error:  # or whoever waits for an image would wait for ever
             self._broken(error)
+            if self._task:
+                self._task.cancel()  # nobody knows us any more
 
     async def _work(self, fetcher: Fetcher, budget: Budget) -> None:
         """One of those that fetch sample after sample; all in flight are as many as there are of these."""

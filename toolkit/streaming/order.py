@@ -23,9 +23,10 @@ class Position:
     """Where a stream stands between two batches: plain numbers, which JSON can keep.
 
     epoch: from 0. batches: delivered in this epoch. done: so many samples at the beginning of the epoch's order are
-    through, delivered or failed; for tar shards, of the shard that is being read. ahead: places after those that are
-    through as well (in completion order only). shards: tar shards that are finished. stream: stands for the settings
-    that the order depends on; another stream refuses the position.
+    through, delivered or failed. ahead: places after those that are through as well (in completion order only).
+    shards: so many tar shards at the beginning of the epoch's order are through; `done` is then about the next one,
+    and `ahead` has a number of samples for each shard after that. stream: stands for the settings that the order
+    depends on; another stream refuses the position.
 
     >>> Position.from_dict(Position(epoch=2, batches=10, done=320).to_dict()).done
     320

@@ -46,9 +46,10 @@ def pydataset(stream: ImageStream, **options: Any) -> keras.utils.PyDataset:
     Each pass over it is an epoch of the stream, in the stream's order, whatever numbers Keras asks for: they are
     shuffled already, and only an order that is known beforehand can be fetched ahead. The stream works in threads of
     its own; `options` are those of PyDataset, whose own threads are not needed. `position` is not moved.
-    Raises TypeError for tar shards, whose number of batches nobody knows beforehand.
+    How many batches tar shards have nobody knows beforehand: to Keras they are without end, epoch after epoch, and it
+    wants `steps_per_epoch` and `shuffle=False` (`fit`), or `steps` (`evaluate`, `predict`).
     """
-    count = len(stream)
+    count = _count(stream)
     import keras
 
     class StreamDataset(keras.utils.PyDataset):  # type: ignore[misc]
@@ -59,16 +60,22 @@ def pydataset(stream: ImageStream, **options: Any) -> keras.utils.PyDataset:
             self._given = self._asked = 0  # batches of this pass, and since Keras last ended an epoch
             self._batches = full_epoch(stream, self.epoch)
 
-        def __len__(self) -> int:
+        @property
+        def num_batches(self) -> int | None:
             return count
+
+        def __len__(self) -> int:
+            return len(stream)
 
         def __getitem__(self, number: int) -> Batch:
             with self._lock:
-                if self._given == count:
-                    self._begin(self.epoch + 1)
-                self._given += 1
                 self._asked += 1
-                return next(self._batches)
+                batch = next(self._batches, None)
+                if batch is None:
+                    self._begin(self.epoch + 1)
+                    batch = next(self._batches)
+                self._given += 1
+                return batch
 
         def on_epoch_end(self) -> None:
             """Keras also calls this after its first looks; a pass that was left later goes on."""

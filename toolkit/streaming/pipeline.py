@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
 from toolkit.errors import InputError
 from toolkit.streaming.decoding import Pixels, decode_image
@@ -25,9 +24,9 @@ from toolkit.streaming.groups import Batch, Group
 from toolkit.streaming.locations import scheme
 from toolkit.streaming.order import Position
 from toolkit.streaming.reading import PIECE, read_file
-from toolkit.streaming.samples import Source, read_source
+from toolkit.streaming.samples import Source
 from toolkit.streaming.settings import StreamSettings
-from toolkit.streaming.shards import ShardSource
+from toolkit.streaming.shards import ShardSource, open_source
 from toolkit.streaming.shelves import open_shelf
 from toolkit.streaming.supplies import SampleSupply, ShardSupply, Step, Supply
 from toolkit.system import process_memory
@@ -113,7 +112,7 @@ class ImageStream:
     def __iter__(self) -> Iterator[Batch]:
         self._loop = loop = object()
         start = self._position
-        self._through = start.done + len(start.ahead)
+        self._through = start.batches * self.settings.batch_size
         self._began = (time.monotonic(), self._through)
         try:
             with closing(self._steps(start)) as steps:
@@ -306,7 +305,8 @@ def stream_images(
     """Batches of images from anywhere, for a loop over (images, labels).
 
     source: URLs and paths with `labels` (numbers or names), a file that lists them (.txt, .csv, .tsv, .jsonl,
-    .parquet), a folder of images by class, or tar shards. part: (i, n) for worker i of n, each sample in exactly one.
+    .parquet), a folder of images by class, here or in an object store, or tar shards (`birds-{000..099}.tar`). part:
+    (i, n) for worker i of n, each sample in exactly one.
     report: a `Report`, or the CSV file for a new one. options: the fields of `StreamSettings`.
     Raises InputError for a source that cannot be read and for options that cannot be.
     """
@@ -328,20 +328,7 @@ def open_stream(
     >>> len(open_stream([], StreamSettings(8)))
     0
     """
-    found = _shards(source, class_names) or read_source(source, labels, class_names=class_names)
+    found = open_source(source, labels, class_names=class_names, stores=settings.limits.allow_private)
     if not isinstance(report, Report):
         report = Report(report)
     return ImageStream(found.part(*part), settings, report)
-
-
-def _shards(source: object, class_names: Sequence[str] | None) -> ShardSource | None:
-    """A shard source, one address of a shard, or several of them, as a shard source; None for anything else."""
-    if isinstance(source, ShardSource):
-        return source
-    several = source if isinstance(source, (list, tuple)) else [source]
-    found = [str(each) for each in several if isinstance(each, (str, PathLike)) and _is_shard(str(each))]
-    return ShardSource(found, tuple(class_names or ())) if found and len(found) == len(several) else None
-
-
-def _is_shard(location: str) -> bool:
-    return urlsplit(location).path.endswith(".tar") if scheme(location) else location.endswith(".tar")

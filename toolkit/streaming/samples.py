@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from toolkit.arithmetic import require_whole
 from toolkit.errors import InputError
-from toolkit.streaming.locations import scheme
+from toolkit.streaming.locations import REFUSED, scheme
 
 Labels = NDArray[np.int64]
 
@@ -139,14 +139,16 @@ def read_source(
     class_names: Sequence[str] | None = None,
     url_column: str | None = None,
     label_column: str | None = None,
+    stores: bool = False,
 ) -> Source:
     """Samples from a list, a file of locations, or a folder of images by class.
 
     A list holds URLs or paths, and `labels` a number or a name for each. A file is .txt (a location a line, or
     location, tab, label; empty lines and lines that begin with # do not count), .csv, .tsv, .jsonl or .parquet with a
     column for each (`url_column` and `label_column` where they are not called as usual); paths in it are relative to
-    its folder. A folder holds a subfolder for each class. Names become numbers in their sorted order, or in that of
-    `class_names`. Without labels, all are 0.
+    its folder. A folder holds a subfolder for each class; with `stores` it may be in an object store
+    (`s3://bucket/photos`). Names become numbers in their sorted order, or in that of `class_names`. Without
+    labels, all are 0.
     Raises InputError, with the number of the line, for anything else.
 
     >>> read_source(["https://a.org/1.jpg", "cats/2.jpg"], ["dog", "cat"]).labels
@@ -158,21 +160,15 @@ def read_source(
             raise InputError("labels belong to a list of locations; a file or folder brings its own: leave labels out")
         if isinstance(what, Source):
             return what
-        return _read_path(what, names, url_column, label_column)
+        if scheme(os.fspath(what)):
+            return _read_store(os.fspath(what), names, stores)
+        return _read_path(Path(what), names, url_column, label_column)
     locations = _locations(what)
     numbers, names = _numbers(labels, len(locations), names)
     return Source(locations, numbers, names)
 
 
-def _read_path(
-    what: str | os.PathLike[str], names: tuple[str, ...] | None, url_column: str | None, label_column: str | None
-) -> Source:
-    if scheme(os.fspath(what)):
-        raise InputError(
-            f"a list, a file on this machine or a folder was expected; the URL {os.fspath(what)[:80]!r} came; "
-            "put a single image into a list, and download a file of URLs first"
-        )
-    path = Path(what)
+def _read_path(path: Path, names: tuple[str, ...] | None, url_column: str | None, label_column: str | None) -> Source:
     if path.is_dir():
         return _read_folder(path, names)
     reader = _READERS.get(path.suffix.lower())
@@ -405,17 +401,24 @@ def _read_folder(folder: Path, names: tuple[str, ...] | None) -> Source:
         raise InputError(f"{folder} should hold a subfolder of images for each class; it holds none")
     if names is None and {name.lower() for name in classes} <= _PARTS:
         raise InputError(f"{folder} holds {', '.join(classes)}; choose one of them, such as {folder / classes[0]}")
+    return _by_class(folder, classes, (_files(folder / name) for name in classes), names)
+
+
+def _by_class(
+    folder: Path | str, classes: Sequence[str], files: Iterable[Iterable[str]], names: tuple[str, ...] | None
+) -> Source:
+    """The files of each class."""
     lines = Lines()
     ends = [0]
-    for name in classes:
-        for file in _files(folder / name):
+    for several in files:
+        for file in several:
             lines.append(file)
         ends.append(len(lines))
     if not len(lines):
         raise InputError(f"the subfolders of {folder} should hold images; they are empty")
     codes = np.repeat(np.arange(len(classes)), [stop - start for start, stop in pairwise(ends)])
     labels, names = _renumbered(codes, classes, names)
-    return Source(lines, labels, names, folder.name)
+    return Source(lines, labels, names, Path(folder).name)
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -423,3 +426,38 @@ def _files(folder: Path) -> Iterator[str]:
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (os.path.join(root, name) for name in sorted(names) if not name.startswith("."))  # noqa: PTH118
+
+
+def _read_store(where: str, names: tuple[str, ...] | None, allowed: bool) -> Source:
+    """The objects below a URL that fsspec can list, by the first part of their path; hidden ones are left out."""
+    if scheme(where) in {"http", "https", *REFUSED}:
+        raise InputError(
+            f"a list, a file on this machine, or a folder here or in an object store was expected; the URL "
+            f"{where[:80]!r} came; put a single image into a list, and download a file of URLs first"
+        )
+    if not allowed:
+        raise InputError(f"{where[:80]!r} is listed only where a script says allow_private=True (--allow-private)")
+    root, found = _listed(where)
+    classes = sorted({name.split("/")[0] for name in found if "/" in name})
+    if not classes:
+        raise InputError(f"{where} should hold a subfolder of images for each class; it holds none")
+    return _by_class(
+        where, classes, ((f"{root}/{name}" for name in found if name.startswith(f"{each}/")) for each in classes), names
+    )
+
+
+def _listed(where: str) -> tuple[str, list[str]]:
+    """The URL without a slash at its end, and the sorted names of what is below it."""
+    from fsspec.core import url_to_fs
+
+    try:
+        store, path = url_to_fs(where)
+        found = [name.removeprefix(path).lstrip("/") for name in store.find(path)]
+    except Exception as error:  # each store has its own
+        raise InputError(
+            f"{where} cannot be listed ({type(error).__name__}: {str(error)[:200]}); it should be a folder in an "
+            "object store that fsspec knows, and its package must be installed"
+        ) from error
+    return where.rstrip("/"), sorted(
+        name for name in found if not any(each.startswith(".") for each in name.split("/"))
+    )

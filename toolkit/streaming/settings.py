@@ -29,9 +29,11 @@ class StreamSettings:
     """How samples become batches.
 
     image_size: height and width in pixels, or one number for both. fit: how an image of another shape gets there.
-    order: "source" gives the same batches whatever the network did, "completion" fills each with what is ready.
+    order: "source" gives the same batches whatever the network did, "completion" fills each with what is ready (and
+    reads several tar shards at once).
     on_error: a bad sample is left out ("skip"), replaced by a good one of its batch, or stops the stream ("fail").
-    max_failed_share: of the samples; more stop the stream, too. drop_remainder: leave a smaller last batch out.
+    max_failed_share: of the samples, and of the tar shards; more stop the stream, too. drop_remainder: leave a smaller
+    last batch out.
     shuffle_block: encoded samples of a tar shard that are shuffled together. cache: what is kept for later epochs:
     nothing ("none"), files as they came ("bytes") or decoded images ("tensors"), in `cache_folder` (None: the user's)
     and at most `cache_bytes` of it. Raises InputError for what cannot be.

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import tarfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from toolkit.errors import InputError
 from toolkit.show import readable_bytes
 from toolkit.streaming.failures import Cause, SampleError
-from toolkit.streaming.samples import require_part
+from toolkit.streaming.locations import scheme
+from toolkit.streaming.samples import Source, read_source, require_part
 
 if TYPE_CHECKING:
     from toolkit.streaming.bodies import Body
@@ -81,12 +84,57 @@ def _expanded(location: str) -> Iterator[str]:
         yield from _expanded(f"{location[: found.start()]}{number:0{len(found[1])}d}{location[found.end() :]}")
 
 
+def open_source(
+    what: Any, labels: Any = None, *, class_names: Sequence[str] | None = None, stores: bool = False
+) -> Source | ShardSource:
+    """A shard source, the address of a shard, or several of them, as a shard source; else what `read_source` makes.
+
+    A shard is known by its name's end, `.tar`. Raises InputError as `read_source` does.
+
+    >>> open_source("https://a.org/birds-{0..2}.tar").name, open_source(["a.jpg"]).name
+    ('shards', 'images')
+    """
+    if isinstance(what, ShardSource):
+        return what
+    several = what if isinstance(what, (list, tuple)) else [what]
+    found = [str(each) for each in several if isinstance(each, (str, os.PathLike)) and _is_shard(str(each))]
+    if not found or len(found) < len(several):
+        return read_source(what, labels, class_names=class_names, stores=stores)
+    if labels is not None:
+        raise InputError("tar shards bring their own labels: leave labels out")
+    return ShardSource(found, tuple(class_names or ()))
+
+
+def _is_shard(location: str) -> bool:
+    return urlsplit(location).path.endswith(".tar") if scheme(location) else location.endswith(".tar")
+
+
+class Kept(NamedTuple):
+    """Stands for the bytes of an image that the cache has, or has decoded: how many there were."""
+
+    size: int
+
+
 class ShardSample(NamedTuple):
     """One sample of a shard: its key, its label (-1 where it failed), and its encoded image or why there is none."""
 
     key: str
     label: int
-    data: bytes | SampleError
+    data: bytes | Kept | SampleError
+
+    @property
+    def size(self) -> int:
+        """Bytes of the encoded image; 0 where there is none."""
+        return self.data.size if isinstance(self.data, Kept) else len(self.data) if isinstance(self.data, bytes) else 0
+
+
+def member(shard: str, key: str) -> str:
+    """What a sample of a shard is called in reports and caches.
+
+    >>> member("a.tar", "000123")
+    'a.tar#000123'
+    """
+    return f"{shard}#{key}"
 
 
 class Grants(Protocol):

@@ -24,6 +24,15 @@ class Shelf(Protocol):
     def keep(self, location: str, data: bytes, image: Pixels) -> None:
         """Keep what came for this sample, or what was decoded from it."""
 
+    def has(self, location: str) -> bool:
+        """Whether `restore` would find this sample."""
+
+    def note(self, location: str) -> bytes | None:
+        """What was noted of a location."""
+
+    def keep_note(self, location: str, data: bytes) -> None:
+        """Note something of a location."""
+
     def close(self) -> None:
         """Let go of the files."""
 
@@ -41,6 +50,15 @@ class ImageShelf:
     def keep(self, location: str, data: bytes, image: Pixels) -> None:
         self._cache.put(_key(location), image)
 
+    def has(self, location: str) -> bool:
+        return _key(location) in self._cache
+
+    def note(self, location: str) -> bytes | None:
+        return self._cache.note(_key(location))
+
+    def keep_note(self, location: str, data: bytes) -> None:
+        self._cache.keep_note(_key(location), data)
+
 
 class FileShelf:
     """Keeps files as they came over the network; those that are on a disk already need no copy."""
@@ -50,7 +68,7 @@ class FileShelf:
         self.close = cache.close
 
     def restore(self, location: str, out: Pixels) -> bool:
-        data = self._cache.get(location) if scheme(location) else None
+        data = self.note(location)
         if data is None:
             return False
         try:
@@ -60,8 +78,17 @@ class FileShelf:
         return True
 
     def keep(self, location: str, data: bytes, image: Pixels) -> None:
+        self.keep_note(location, data)
+
+    def has(self, location: str) -> bool:
+        return bool(scheme(location)) and location in self._cache
+
+    def note(self, location: str) -> bytes | None:
+        return self._cache.note(location) if scheme(location) else None
+
+    def keep_note(self, location: str, data: bytes) -> None:
         if scheme(location):
-            self._cache.put(location, data)
+            self._cache.keep_note(location, data)
 
 
 def open_shelf(settings: StreamSettings, decode: Decode, warn: Callable[[str], None]) -> Shelf | None:
@@ -82,10 +109,11 @@ def open_shelf(settings: StreamSettings, decode: Decode, warn: Callable[[str], N
 
 
 def _key(location: str) -> str:
-    """A URL is what it is called; a file that was changed is another one."""
-    if scheme(location):
-        return location
-    try:
-        return f"{location}|{Path(location).stat().st_mtime_ns}"
-    except (OSError, ValueError):
-        return location
+    """A URL is what it is called; a file that was changed is another one, and so is what is in a changed shard."""
+    path = "" if scheme(location) else location
+    while path:
+        try:
+            return f"{location}|{Path(path).stat().st_mtime_ns}"
+        except (OSError, ValueError):
+            path = path.rpartition("#")[0]
+    return location

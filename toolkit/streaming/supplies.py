@@ -11,9 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from toolkit.errors import InputError
 from toolkit.streaming.engine import Engine
-from toolkit.streaming.failures import LASTING, Failure, Report, SampleError
+from toolkit.streaming.failures import LASTING, Cause, Failure, Report, SampleError
 from toolkit.streaming.groups import Group
 from toolkit.streaming.order import Order, Position
 from toolkit.streaming.runs import as_completed, in_order
@@ -107,31 +106,30 @@ class ShardSupply:
     def __init__(self, source: ShardSource, settings: StreamSettings) -> None:
         self._source, self._settings = source, settings
         self.identity = _identity(settings, settings.shuffle_block, *source.locations)
-        if settings.order != "source" or settings.cache != "none":
-            raise InputError(
-                'tar shards are read in their order and not cached; leave order="source" and cache="none", '
-                "and keep the shards themselves on a disk for later epochs"
-            )
+        self._lost: dict[str, Failure] = {}
 
     def steps(self, engine: Engine, start: Position, report: Report) -> Generator[Step]:
         """A feed fills empty groups; the first that stays empty tells that there are no more samples."""
         from toolkit.streaming.shard_feed import ShardFeed
 
-        feed = ShardFeed(self._source, self._settings, start, report)
+        feed = ShardFeed(self._source, self._settings, start, report, engine, self._lost)
         reading = engine.start(feed)
         least = self._settings.batch_size if self._settings.drop_remainder else 1
         try:
             with closing(in_order(self._empty_groups(), partial(engine.submit_to, feed), self._settings.ahead)) as run:
                 for batches, group in enumerate(run, start.batches + 1):
                     if len(group) < least:
-                        feed.require_some()
                         return
-                    yield group, replace(start, batches=batches, done=group.first, shards=group.shards)
+                    shards, done, ahead = group.through
+                    yield group, replace(start, batches=batches, shards=shards, done=done, ahead=ahead)
         finally:
             reading.cancel()
 
     def lose(self, failures: Iterable[Failure]) -> None:
-        """A shard is read as a whole: nothing is saved by leaving a sample out."""
+        """Remember what could not be decoded: a shard is read again if the cache lacks one of the others only."""
+        for failure in failures if self._settings.cache != "none" else ():
+            if failure.cause is not Cause.UNEXPECTED and len(self._lost) < MOST_LOST:
+                self._lost[failure.location] = failure
 
     def _empty_groups(self) -> Iterator[Group]:
         size = self._settings.batch_size

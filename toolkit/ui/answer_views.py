@@ -76,10 +76,20 @@ def _answer(letter: str, answer: Answer, truth: str | None) -> Html:
     best = answer.classes[0]
     mark = {"right": " ✓", "wrong": " ✗", None: ""}[_rightness(best, truth)]
     figure = tag("p", best + mark, class_=f"figure {_rightness(best, truth) or ''}")
-    pairs = zip(answer.classes[:SHOWN_CLASSES], answer.probabilities, strict=False)
-    lines = (_line(name, probability, letter) for name, probability in pairs)
     heading = tag("h3", f"Model {letter}")
-    return tag("section", heading, figure, tag("table", tag("tbody", *lines)), class_=f"run {letter.lower()}")
+    return tag(
+        "section",
+        heading,
+        figure,
+        probabilities(answer.classes, answer.probabilities, letter),
+        class_=f"run {letter.lower()}",
+    )
+
+
+def probabilities(classes: Sequence[str], shares: Sequence[float], letter: str) -> Html:
+    """The likeliest classes with their probabilities as bars."""
+    pairs = zip(classes[:SHOWN_CLASSES], shares, strict=False)
+    return tag("table", tag("tbody", *(_line(name, share, letter) for name, share in pairs)))
 
 
 def _line(name: str, probability: float, letter: str) -> Html:

@@ -48,6 +48,22 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A place on the x axis with its name, such as where another phase begins."""
+
+    name: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Dots:
+    """A row of a picture: its name and values on one line, each with a class that names its colour."""
+
+    name: str
+    values: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
 class Level:
     """A line across a picture at one height, with its name."""
 
@@ -85,8 +101,9 @@ def line_chart(
     y_high: float,
     x_label: str,
     show_y: Callable[[float], str] = "{:g}".format,
+    marks: Sequence[Mark] = (),
 ) -> Html:
-    """Curves over one pair of axes that begin at 0, each with its name at its end."""
+    """Curves over one pair of axes that begin at 0, each with its name at its end; `marks` stand along x."""
     x = Axis(0, x_high, LEFT, WIDTH - RIGHT)
     y = Axis(0, y_high, HEIGHT - BOTTOM, TOP)
     lines = [_curve(curve, x, y, show_y) for curve in curves if curve.points]
@@ -94,6 +111,7 @@ def line_chart(
     picture = tag(
         "svg",
         _grid(x, y, show_y, x_label),
+        *(_mark(mark, x, y) for mark in marks),
         *lines,
         *names,
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
@@ -122,6 +140,11 @@ def _y_tick(value: float, x: Axis, y: Axis, text: str) -> Html:
 
 def _x_tick(value: float, x: Axis, y: Axis) -> Html:
     return tag("text", f"{value:g}", x=x(value), y=y.start + 16, text_anchor="middle")
+
+
+def _mark(mark: Mark, x: Axis, y: Axis) -> Html:
+    line = tag("line", x1=x(mark.at), x2=x(mark.at), y1=y.start, y2=y.end, class_="level share")
+    return join([line, tag("text", mark.name, x=x(mark.at) + 4, y=y.start - 5, class_="level-name")])
 
 
 def _curve(curve: Curve, x: Axis, y: Axis, show_y: Callable[[float], str]) -> Html:
@@ -192,3 +215,41 @@ def _level(level: Level, x: Axis, y: Axis) -> Html:
     height = y(level.value)
     line = tag("line", x1=x.start, x2=x.end, y1=height, y2=height, class_=f"level {level.class_}")
     return join([line, tag("text", level.name, x=x.start + 4, y=height - 4, class_="level-name")])
+
+
+# Rows of dots.
+
+ROW = 34
+DOTS_LEFT = 92
+
+
+def dot_chart(title: str, rows: Sequence[Dots], keys: Sequence[str], *, x_label: str) -> Html:
+    """Values from 0 to 1 on one line a row, joined, so that their distances can be compared; `keys` names them."""
+    height = TOP + ROW * len(rows) + BOTTOM
+    x = Axis(0, 1, DOTS_LEFT, WIDTH - RIGHT)
+    across = [_x_line(value, x, height) for value in ticks(0, 1)]
+    name = tag("text", x_label, x=(x.start + x.end) / 2, y=height - 3, text_anchor="middle")
+    drawn = [_dots(row, x, TOP + ROW * (place + 0.5), keys) for place, row in enumerate(rows)]
+    spoken = "; ".join(
+        f"{row.name}: {', '.join(f'{key} {value:.3f}' for key, (value, _) in zip(keys, row.values, strict=True))}"
+        for row in rows
+    )
+    grid = tag("g", *across, name, class_="grid", aria_hidden="true")
+    picture = tag("svg", grid, *drawn, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=f"{title}: {spoken}")
+    return tag("figure", tag("figcaption", title), picture, class_="chart")
+
+
+def _x_line(value: float, x: Axis, height: int) -> Html:
+    line = tag("line", x1=x(value), x2=x(value), y1=TOP, y2=height - BOTTOM)
+    return join([line, tag("text", f"{value:g}", x=x(value), y=height - BOTTOM + 16, text_anchor="middle")])
+
+
+def _dots(row: Dots, x: Axis, y: float, keys: Sequence[str]) -> Html:
+    places = [x(value) for value, _ in row.values]
+    line = tag("line", x1=min(places), x2=max(places), y1=y, y2=y, class_="joint")
+    name = tag("text", row.name, x=x.start - 8, y=y + 4, text_anchor="end")
+    dots = (
+        tag("circle", tag("title", f"{row.name}, {key}: {value:.3f}"), cx=x(value), cy=y, r=5.5, class_=class_)
+        for key, (value, class_) in zip(keys, row.values, strict=True)
+    )
+    return join([line, name, *dots])

@@ -9,7 +9,7 @@ from toolkit.memory import Measurement
 from toolkit.memory_reports import Advice
 from toolkit.runtimes import MemoryEstimate
 from toolkit.ui.charts import Bar, Level, bar_chart
-from toolkit.ui.markup import Html, cards, join, message, tag
+from toolkit.ui.markup import Html, cards, join, message, table, tag
 
 # What the parts of an estimate mean, in the words of the page.
 PARTS = {
@@ -22,6 +22,7 @@ PARTS = {
 }
 # How far a measurement is, in words.
 STAGES = {"": "a new process imports Keras", "imported": "building the network", "built": "the first step"}
+DOING = {"measuring": "Measuring", "probing": "Probing", "compiling": "Compiling"}
 # A part has the same colour in every bar: style.css has one for each of these places and one more for all others.
 PLACES = ("weights", "gradients", "optimizer", "activations", "input", "temporaries", "runtime", "workspace")
 
@@ -71,7 +72,7 @@ def measuring(view: MeasuringView) -> Html:
         where = f"in line, at place {view.place}"
     else:
         where = f"{STAGES.get(view.stage, view.stage)}, {view.seconds:.0f} s"
-    return tag("p", f"Measuring {_asked(view.estimate)}: {where} …", class_="forecast", role="status")
+    return tag("p", f"{DOING[view.method]} {_asked(view.estimate)}: {where} …", class_="forecast", role="status")
 
 
 def measured(estimate: MemoryEstimate, found: Measurement) -> Html:
@@ -91,6 +92,37 @@ def measured(estimate: MemoryEstimate, found: Measurement) -> Html:
 def _asked(estimate: MemoryEstimate) -> str:
     step = "one training step" if estimate.training else "one prediction"
     return f"{step} of {estimate.network}, {show.conditions(estimate)}"
+
+
+# What was found of a plan's peak, as a browser keeps it: whose peak, the method, bytes of the whole process as found
+# and by arithmetic, seconds.
+Finding = tuple[str, str, int, int, float]
+
+
+def finding(estimate: MemoryEstimate, answer: Measurement | MemoryEstimate, seconds: float) -> Finding:
+    """What was found, beside the arithmetic in `estimate`."""
+    method = answer.method if isinstance(answer, MemoryEstimate) else "measuring"
+    step = f"{estimate.network}, batch {estimate.batch_size:,}, {estimate.dtype_policy}, {estimate.optimizer}"
+    return step, method, answer.process_bytes, estimate.process_bytes, round(seconds, 1)
+
+
+def findings(kept: object) -> Html:
+    """A table of what was found, the newest first. What a browser has kept and is none of ours is left out."""
+    lines = [_finding_cells(*row) for row in kept if _is_finding(row)] if isinstance(kept, list) else []
+    head = ("training step", "method", "peak", "arithmetic", "ratio", "time")
+    return table(head, lines, caption="Peaks of the process that were found") if lines else Html("")
+
+
+def _is_finding(row: object) -> bool:
+    match row:
+        case [str(), str(), int(found), int(), float() | int()]:
+            return found > 0
+    return False
+
+
+def _finding_cells(what: str, method: str, found: int, said: int, seconds: float) -> list[str]:
+    ratio = "–" if method == "arithmetic" else f"{said / found:.2f}"
+    return [what, method, show.readable_bytes(found), show.readable_bytes(said), ratio, f"{seconds:.1f} s"]
 
 
 # Plans.

@@ -12,9 +12,11 @@ from toolkit.processes import warm_up
 from toolkit.ui.api import add_endpoints
 from toolkit.ui.calculator import Calculator
 from toolkit.ui.components import area, at_once
+from toolkit.ui.finetuner import Finetuner
 from toolkit.ui.markup import join, tag
 from toolkit.ui.planner import Planner
 from toolkit.ui.predictor import Predictor
+from toolkit.ui.segmenter import Segmenter
 from toolkit.ui.theme import STYLE, theme
 from toolkit.ui.trainer import Trainer
 
@@ -38,19 +40,26 @@ def build_page(jobs: Jobs | None = None) -> gr.Blocks:
                 trainer = Trainer(jobs, calculator, tab)
             with gr.Tab("Predict"):
                 predictor = Predictor(jobs, Shelf(jobs.folder / "datasets"), trainer.job)
+            with gr.Tab("Your photos") as photos_tab:
+                finetuner = Finetuner(jobs, photos_tab)
+            with gr.Tab("Label pixels") as pixels_tab:
+                segmenter = Segmenter(jobs, pixels_tab)
         add_endpoints(jobs)
         calculator.wire_page(page)
         at_once(predictor.train.click, lambda: gr.Tabs(selected="train"), None, tabs)
         ends = (trainer.begin_with(trainer.train), trainer.begin_with(predictor.train), trainer.wire_page(page))
         for ended in ends:
             predictor.open_after(ended)
+        finetuner.wire_page(page)
+        segmenter.wire_page(page)
     return page
 
 
 def serve() -> None:
     """Serve the page until it is interrupted; Keras warms up behind it, in a process of its own."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that trainings end and their folders go
-    page = build_page()
+    limits = Limits.here()
+    page = build_page(Jobs(limits))
     page.launch(
         theme=theme(),
         css_paths=STYLE,
@@ -58,7 +67,7 @@ def serve() -> None:
         run_history=False,
         footer_links=["api", "settings"],
         state_session_capacity=1000,
-        max_file_size="64mb",
+        max_file_size=limits.upload_bytes,
         show_error=False,
         prevent_thread_lock=True,
     )

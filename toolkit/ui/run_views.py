@@ -5,7 +5,7 @@ from pathlib import Path
 
 from toolkit import show
 from toolkit.jobs import Forecast, JobView, RunView, forecast, seconds_left, training_curve
-from toolkit.training import TrainConfig, TrainResult
+from toolkit.training import Step, TrainConfig, TrainResult
 from toolkit.ui.charts import Curve, line_chart
 from toolkit.ui.markup import Html, bar, join, table, tag
 from toolkit.ui.views import title
@@ -39,18 +39,18 @@ def plan_text(ahead: Forecast) -> str:
     return f"batch {batch} × {steps} steps = {batch * steps}" if steps > 1 else f"batch {batch}"
 
 
-def preview(configs: Sequence[TrainConfig]) -> JobView:
+def preview(configs: Sequence[TrainConfig]) -> JobView[RunView]:
     """A job that nobody has submitted: what the page shows before the first training."""
     return JobView("", "waiting", 0, 0.0, tuple(RunView(config, Path()) for config in configs))
 
 
-def live(job: JobView) -> Html:
+def live(job: JobView[RunView]) -> Html:
     """Both models while they train: where they are, and their curves in one picture."""
     cards = (run_card(job, run, index) for index, run in enumerate(job.runs))
     return join([tag("div", *cards, class_="runs"), curves(job.runs)])
 
 
-def run_card(job: JobView, run: RunView, index: int) -> Html:
+def run_card(job: JobView[RunView], run: RunView, index: int) -> Html:
     """One model: its accuracy so far, its progress and a line about it."""
     letter = LETTERS[index]
     share = progress(run)
@@ -92,27 +92,27 @@ def accuracy_text(run: RunView) -> tuple[str, str]:
     return "–", ""
 
 
-def progress_text(job: JobView, run: RunView) -> str:
+def progress_text(job: JobView[RunView], run: RunView) -> str:
     """Where a run is, in one line."""
     if run.state == "waiting":
         return f"in line, at place {job.place}" if job.place else "ready"
     if run.result is not None:
         how = run.message or run.result.note or "stopped" if run.state == "stopped" else "done"
         return f"{how}: {run.result.seconds:.1f} s, {run.result.images_per_second:,.0f} images/s"
-    return step_text(run) if run.step is not None and not run.ended else run.message or run.state
+    if run.step is None or run.ended:
+        return run.message or run.state
+    rss = run.memory.rss_bytes if run.memory is not None else None
+    return step_text(run.step, run.config.epochs, seconds_left(run), rss)
 
 
-def step_text(run: RunView) -> str:
-    """How far a run is, how fast, for how long yet, and how much memory its process has."""
-    if run.step is None:
-        return ""
-    left = seconds_left(run)
+def step_text(step: Step, epochs: int, left: float | None, rss_bytes: int | None) -> str:
+    """How far a run is, how fast, for how many seconds yet, and how much memory its process has."""
     parts = [
-        f"epoch {run.step.epoch} of {run.config.epochs}",
-        f"step {run.step.step} of {run.step.steps}",
-        f"{run.step.images_per_second:,.0f} images/s",
+        f"epoch {step.epoch} of {epochs}",
+        f"step {step.step} of {step.steps}",
+        f"{step.images_per_second:,.0f} images/s",
         f"{left:.0f} s left" if left is not None else "",
-        show.readable_bytes(run.memory.rss_bytes) if run.memory is not None else "",
+        show.readable_bytes(rss_bytes) if rss_bytes is not None else "",
     ]
     return " · ".join(part for part in parts if part)
 
@@ -135,7 +135,7 @@ def curves(runs: Sequence[RunView]) -> Html:
 def run_curves(run: RunView, index: int, what: str) -> list[Curve]:
     """The training curve and the validation curve of one run."""
     letter = LETTERS[index]
-    steps = tuple((point.epochs, float(getattr(point, what))) for point in training_curve(run))
+    steps = tuple((point.epochs, float(getattr(point, what))) for point in training_curve(run.steps, run.epochs))
     epochs = tuple((float(end.epoch), float(getattr(end, f"val_{what}"))) for end in run.epochs)
     return [
         Curve(f"{letter} (training)", letter.lower(), steps),
@@ -146,12 +146,13 @@ def run_curves(run: RunView, index: int, what: str) -> list[Curve]:
 # Results.
 
 
-def results(job: JobView, class_names: Sequence[str]) -> Html:
+def results(job: JobView[RunView], class_names: Sequence[str]) -> Html:
     """What came out: a sentence, the comparison and both confusion matrices; nothing while a model still trains."""
     ended = [(LETTERS[index], run.result) for index, run in enumerate(job.runs) if run.result is not None]
     if job.state != "finished" or not ended:
         return Html("")
-    matrices = tag("div", *(confusion(letter, result, class_names) for letter, result in ended), class_="pair")
+    shown = (confusion(f"Model {name}", result.confusion, class_names, name.lower()) for name, result in ended)
+    matrices = tag("div", *shown, class_="pair")
     sentence = [tag("p", summary(ended[0][1], ended[1][1]), class_="summary")] if len(ended) == len(LETTERS) else []
     return join([*sentence, comparison(ended), matrices])
 
@@ -202,22 +203,19 @@ def _compared(what: str, values: Sequence[float], form: str, best: Callable[[Seq
     return [what, *cells]
 
 
-def confusion(letter: str, result: TrainResult, class_names: Sequence[str]) -> Html:
-    """How often each class was taken for each other."""
-    caption = tag(
-        "figcaption", f"Model {letter}: what it took for what", tag("small", "true class down, answer across")
-    )
+def confusion(who: str, matrix: Sequence[Sequence[int]], class_names: Sequence[str], class_: str) -> Html:
+    """How often each class (row) was taken for each other (column) by `who`, in the colour of a class."""
+    caption = tag("figcaption", f"{who}: what it took for what", tag("small", "true class down, answer across"))
     if len(class_names) > READABLE_CLASSES:
-        return tag("figure", caption, frequent_mistakes(result, class_names))
+        return tag("figure", caption, frequent_mistakes(matrix, class_names))
     lines = [
-        [class_names[true], *(_count(count, sum(counts)) for count in counts)]
-        for true, counts in enumerate(result.confusion)
+        [class_names[true], *(_count(count, sum(counts)) for count in counts)] for true, counts in enumerate(matrix)
     ]
     head = ["", *class_names]
     return tag(
         "figure",
         caption,
-        table(head, lines, caption=f"Confusion matrix of model {letter}", class_=f"confusion {letter.lower()}"),
+        table(head, lines, caption=f"Confusion matrix of {who[0].lower()}{who[1:]}", class_=f"confusion {class_}"),
     )
 
 
@@ -226,11 +224,11 @@ def _count(count: int, total: int) -> Html:
     return tag("span", str(count) if count else "", style=f"--share:{round(DARKEST * count / max(total, 1))}%")
 
 
-def frequent_mistakes(result: TrainResult, class_names: Sequence[str]) -> Html:
+def frequent_mistakes(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> Html:
     """The dozen most frequent confusions."""
     pairs = [
         (count, true, answer)
-        for true, counts in enumerate(result.confusion)
+        for true, counts in enumerate(matrix)
         for answer, count in enumerate(counts)
         if true != answer and count
     ]

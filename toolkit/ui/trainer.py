@@ -1,6 +1,5 @@
 """The second tab: two models, trained side by side, in one picture."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -11,7 +10,7 @@ import gradio as gr
 
 from toolkit.arithmetic import InputError
 from toolkit.datasets import DATASETS
-from toolkit.jobs import FILES, Forecast, Jobs, JobView, bundle, check_size, forecast, memory_limit
+from toolkit.jobs import FILES, Forecast, Jobs, JobView, RunView, bundle, check_size, forecast, memory_limit
 from toolkit.layers import Architecture
 from toolkit.training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, TrainConfig
 from toolkit.ui import run_views
@@ -19,13 +18,11 @@ from toolkit.ui.calculator import FROM_CALCULATOR, Calculator, Settings, whole
 from toolkit.ui.components import Updates, area, at_once, message_area, typed_in, visitor
 from toolkit.ui.markup import Html, message
 from toolkit.ui.views import title
+from toolkit.ui.watching import follow, followed, recall, recalled, remember
 
 NETWORKS = ("small_cnn", "dense_baseline", "lenet5", "alexnet_28", "alexnet_32", "vit_tiny", "mobilenet_v2", "resnet18")
 USUAL = TrainConfig()
-SECONDS_BETWEEN_VIEWS = 0.5
-# The job lives in the tab, not in the browser: two tabs are two visitors, and a reload finds its own training again.
-REMEMBER = "(job) => { try { sessionStorage.setItem('cnn-toolkit-job', job); } catch (error) {} }"
-RECALL = "() => { try { return [sessionStorage.getItem('cnn-toolkit-job') || '']; } catch (error) { return ['']; } }"
+KEY = "cnn-toolkit-job"
 
 
 @dataclass(frozen=True)
@@ -153,27 +150,27 @@ class Trainer:
     def begin_with(self, button: gr.Button) -> Any:
         """Start the training that the controls describe; return the event of its end."""
         begun = at_once(button.click, self._begin, self._asked(*self.models), [self.problem, self.job])
-        begun.then(None, self.job, None, js=REMEMBER, queue=False, api_visibility="private")
+        begun.then(None, self.job, None, js=remember(KEY), queue=False, api_visibility="private")
         return self._watched_after(begun)
 
     def wire_page(self, page: gr.Blocks) -> Any:
         """Find the tab's training again after a reload; note when the tab closes."""
         page.unload(self._leave)
-        recalled = page.load(
-            self._recall, self.job, self.job, js=RECALL, queue=False, show_progress="hidden", api_visibility="private"
-        )
-        return self._watched_after(recalled)
-
-    def _watched_after(self, event: Any) -> Any:
-        """Show the job until it ends. A view costs a coroutine, no thread, so there may be as many as visitors."""
-        return event.then(
-            self._watch,
+        opened = page.load(
+            self._recall,
             self.job,
-            [self.problem, self.live, self.results, self.downloads, *chain(*self.files), self.train, *self.stops],
+            self.job,
+            js=recall(KEY),
+            queue=False,
             show_progress="hidden",
             api_visibility="private",
-            concurrency_limit=None,
         )
+        return self._watched_after(opened)
+
+    def _watched_after(self, event: Any) -> Any:
+        """Show the job until it ends."""
+        shown = [self.problem, self.live, self.results, self.downloads, *chain(*self.files), self.train, *self.stops]
+        return follow(event, self._watch, self.job, shown)
 
     def _asked(self, *models: ModelControls) -> list[gr.components.Component]:
         return [self.dataset, *self.calculator.inputs, *(each for model in models for each in model.inputs)]
@@ -208,27 +205,18 @@ class Trainer:
             return message(str(error))
 
     def _recall(self, request: gr.Request, job: str) -> str:
-        if not self.jobs.knows(job):
-            return ""
-        self.jobs.watch(job, visitor(request))
-        return job
+        return recalled(self.jobs, job, RunView, visitor(request))
 
     def _leave(self, request: gr.Request) -> None:
         self.jobs.leave(visitor(request))
 
     async def _watch(self, job: str) -> AsyncIterator[Updates]:
         """The job as it is, whenever it has changed, until it has ended."""
-        shown: JobView | None = None
-        while self.jobs.knows(job) and (shown is None or shown.state != "finished"):
-            view = self.jobs.view(job)
-            if shown is None or replace(view, seconds=shown.seconds) != shown:
-                yield await asyncio.to_thread(self._shown, view)
-            shown = view
-            await asyncio.sleep(SECONDS_BETWEEN_VIEWS)
-        if shown is None:  # a generator has to say something
-            yield {self.train: gr.update(interactive=True)}
+        nothing = {self.train: gr.update(interactive=True)}
+        async for updates in followed(self.jobs, job, RunView, self._shown, nothing):
+            yield updates
 
-    def _shown(self, job: JobView) -> Updates:
+    def _shown(self, job: JobView[RunView]) -> Updates:
         training = [not run.ended for run in job.runs]
         stops = dict(zip(self.stops, (*training, any(training)), strict=True))
         buttons = {button: gr.update(interactive=active) for button, active in stops.items()}
@@ -241,7 +229,7 @@ class Trainer:
             **self._files(job),
         }
 
-    def _files(self, job: JobView) -> Updates:
+    def _files(self, job: JobView[RunView]) -> Updates:
         """Every model's files, once both have ended; a model that learned nothing has none."""
         bundles = [bundle(run) if job.state == "finished" else [] for run in job.runs]
         updates: Updates = {self.downloads: gr.update(visible=any(bundles))}
