@@ -216,6 +216,17 @@ def test_plan_a_batch(visit: Callable[..., Visit]) -> None:
     here.choose("Network to train", "Small CNN")
     page.locator("#plan .run.real", has_text="no accumulation").wait_for(timeout=SOON)
     assert page.get_by_label("Image size").input_value() == "28x28x1"
+    page.get_by_label("by arithmetic").check()
+    page.locator("#find").click()
+    page.locator("#found tbody tr").wait_for(timeout=SOON)
+    page.get_by_label("by measuring").check()
+    page.locator("#find").click()
+    page.locator("#finding", has_text="Measuring").wait_for(timeout=SOON)
+    page.locator("#stop-finding").click()
+    page.locator("#finding .message", has_text="stopped before it was done").wait_for(timeout=SOON)
+    page.reload()
+    here.tab("Batch planner")
+    assert page.locator("#found tbody tr").count() == 1  # what was found before is still there
 
 
 def test_train_two_models_stop_one_and_ask_them(visit: Callable[..., Visit]) -> None:

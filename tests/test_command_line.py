@@ -4,15 +4,18 @@ import inspect
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from toolkit.__main__ import main, train
+from toolkit.__main__ import finetune, main, segment, train
 from toolkit.architectures import ARCHITECTURES, resnet50
 from toolkit.arithmetic import InputError
 from toolkit.batches import plan_batches
+from toolkit.finetuning import FinetuneConfig
+from toolkit.segmentation import SegmentConfig
 from toolkit.show import parse_shape, readable_bytes
 from toolkit.training import TrainConfig
 
@@ -165,8 +168,18 @@ def test_as_a_module_in_a_process_of_its_own() -> None:
     assert run.stderr == "error: batch must be at least 1; -1 came; give 1 or more\n"
 
 
-def test_train_s_defaults_are_those_of_the_configuration() -> None:
-    options = {name: each.default for name, each in inspect.signature(train).parameters.items()}
-    for field in fields(TrainConfig):
-        if field.name != "network":
+@pytest.mark.parametrize(
+    ("command", "config", "without"),
+    [
+        (train, TrainConfig, {"network"}),
+        (finetune, FinetuneConfig, {"fractions", "warmup", "label_smoothing", "cache_features"}),
+        (segment, SegmentConfig, {"boundary_pixels", "difficulty"}),
+    ],
+)
+def test_defaults_are_those_of_the_configuration(
+    command: Callable[..., None], config: type[TrainConfig | FinetuneConfig | SegmentConfig], without: set[str]
+) -> None:
+    options = {name: each.default for name, each in inspect.signature(command).parameters.items()}
+    for field in fields(config):
+        if field.name not in without:
             assert options[field.name] == field.default, field.name

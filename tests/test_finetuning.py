@@ -217,7 +217,7 @@ def test_round_has_any_side_up() -> None:
     """A photo that is bright at one edge: in the corners' means that edge may be anywhere."""
     photo = np.zeros((24, 24, 3), np.uint8)
     photo[:6] = 200
-    sides = {"top": np.s_[:4], "bottom": np.s_[-4:], "left": np.s_[:, :4], "right": np.s_[:, -4:]}
+    sides: dict[str, Any] = {"top": np.s_[:4], "bottom": np.s_[-4:], "left": np.s_[:, :4], "right": np.s_[:, -4:]}
     seen = set()
     for seed in range(40):
         turned = augment_photo(photo, "round", np.random.default_rng(seed))
@@ -792,6 +792,7 @@ class TestNotes:
             np.asarray(notes(looks[0].astype(np.float32), training=True)),
         )
 
+    @pytest.mark.tensorflow
     def test_no_folder_lies_unused_and_no_photo_is_in_two_parts(self, tmp_path: Path) -> None:
         for number, part in enumerate(("train", "val")):
             save_photos(tmp_path / part, each=20, first=100 * number)

@@ -83,9 +83,11 @@ def test_one_submission_with_results_in_a_folder(checks: str, tmp_path: Path, mo
 
 
 def test_a_folder_is_graded_and_not_graded_again(
-    checks: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checks: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
+    out, temporary = tmp_path / "out", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     assert grade_command(folder, checks, out=out, jobs=2) == 0
     said = capsys.readouterr().out
     assert "3 submissions graded" in said
@@ -100,6 +102,7 @@ def test_a_folder_is_graded_and_not_graded_again(
     (folder / "ana_trial.py").write_text("", encoding="utf-8")
     assert grade_command(folder, checks, out=out, jobs=1) == 0
     assert [row["points"] for row in rows(out)] == ["0", "6", "6"]
+    assert not list(temporary.iterdir())
 
 
 def test_the_better_of_two_files_counts(checks: str, folder: Path, tmp_path: Path) -> None:

@@ -173,17 +173,21 @@ def test_a_copy_of_the_process_does_not_answer() -> None:
 
 
 @linux
-def test_nothing_goes_on_when_the_grader_is_killed() -> None:
+def test_nothing_goes_on_when_the_grader_is_killed(tmp_path: Path) -> None:
     code = GRADER.format(root=str(Path(sandbox.__file__).parents[2]))
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as grader:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as grader:
         assert grader.stdout is not None
         pid = int(grader.stdout.readline())
         assert alive(pid)
+        assert list(tmp_path.iterdir())
         grader.kill()
     until = soon()
-    while alive(pid) and time.monotonic() < until:
+    while (alive(pid) or list(tmp_path.iterdir())) and time.monotonic() < until:
         time.sleep(0.02)
     assert not alive(pid)
+    assert not list(tmp_path.iterdir())
 
 
 @linux

@@ -1,7 +1,7 @@
 """MobileNetV2, or another network that knows ImageNet, on your own photos: settings, events, result, `finetune`.
 
-A run has two phases. In the first only a new head learns, on features that the frozen base computes once for each
-photo. In the second the last blocks of the base learn too, at a small rate. Both happen in a process of its own
+A run has two phases. In the first only a new head learns, on features that the frozen base computes once for each view
+of each photo. In the second the last blocks of the base learn too, at a small rate. Both happen in a process of its own
 (`toolkit.transfer`); nothing here imports Keras.
 """
 

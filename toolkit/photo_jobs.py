@@ -35,6 +35,7 @@ from toolkit.finetuning import (
 )
 from toolkit.jobs import Lane, Limits, TaskView, check_memory, check_work, framework_bytes, thinned
 from toolkit.pictures import jpeg_url
+from toolkit.pixel_networks import features
 from toolkit.processes import Context, Ending
 from toolkit.runtimes import predict_memory
 from toolkit.training import EpochEnd, Failed, Step
@@ -281,7 +282,7 @@ def imagenet_alphas(environment: Mapping[str, str] = os.environ) -> tuple[float,
 
 @dataclass(frozen=True)
 class FinetuneForecast:
-    """What a fine-tuning will take: parameters, MACs of the whole run at most, and the peak of its process."""
+    """What a fine-tuning will take: the base's parameters, MACs of the whole run at most, the peak of its process."""
 
     params: int
     photos: int
@@ -308,7 +309,7 @@ def finetune_forecast(config: FinetuneConfig, photos: int) -> FinetuneForecast:
     price = costs(net)
     training = round(config.fractions[0] * photos)
     return FinetuneForecast(
-        price.params,
+        costs(replace(net, layers=features(net))).params,
         photos,
         price.macs * (photos + 3 * training * config.epochs),
         framework_bytes(estimate) + estimate.peak_bytes + photos * config.image_size**2 * 3,

@@ -302,9 +302,8 @@ def segment(
     Raises InputError, at once, where the network cannot be built for images of this size, or where there is nothing to
     resume.
 
-    >>> config = SegmentConfig(image_size=32, channels=2, train_images=4, validation_images=1, test_images=1)
-    >>> from dataclasses import replace
-    >>> for event in segment(replace(config, epochs=1, batch_size=2)):
+    >>> small = {"image_size": 32, "train_images": 4, "batch_size": 2, "test_images": 1, "epochs": 1}
+    >>> for event in segment(SegmentConfig(network="fcn4s", base="three_layers", **small)):
     ...     if isinstance(event, Segmented):
     ...         print(event.result.epochs_done, len(event.result.scores.classes))
     1 11

@@ -263,8 +263,14 @@ class _Job:
             return
         if at_once:
             process.kill()
-        with contextlib.suppress(OSError):
-            process.communicate(timeout=SILENT_SECONDS)
+        with contextlib.suppress(OSError, ValueError):  # a thread of ours may still be talking to it
+            process.stdin.close()  # type: ignore[union-attr]
+        try:
+            process.wait(0 if at_once else SILENT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True)
@@ -309,7 +315,7 @@ def grade_folder(
             with contextlib.suppress(queue.Empty):
                 waiting.get_nowait()
         for job in pool:
-            job.close(at_once=True)
+            job.close()
         table.write()
 
 

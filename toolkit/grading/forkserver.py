@@ -34,10 +34,11 @@ _EDITABLE = "__editable__"
 MOST_FILES = 200
 
 
-def serve(control: int, preload: str) -> None:
+def serve(control: int, preload: str, folder: str) -> None:
     """Import what is named in `preload` (separated by commas), then fork a warden for every request until the end.
 
     A request is one JSON object with three file descriptors: the student's inbox and outbox, and the warden's line.
+    `folder` holds those of the students; it is removed at the end, which comes even when the grader is killed.
     """
     _import_all(preload)
     hide()
@@ -48,7 +49,7 @@ def serve(control: int, preload: str) -> None:
     while True:
         message, files, _, _ = socket.recv_fds(line, 65536, 3)
         if not message:
-            return
+            break
         if os.fork() == 0:
             line.close()
             try:
@@ -57,6 +58,9 @@ def serve(control: int, preload: str) -> None:
                 os._exit(0)
         for file in files:
             os.close(file)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(-1, 0)  # until all wardens have ended
+    remove(folder)
 
 
 def _import_all(names: str) -> None:
@@ -196,7 +200,9 @@ def _children() -> list[int]:
 
 
 def remove(folder: str) -> None:
-    """Delete a folder however deep it is."""
+    """Delete a folder however deep it is, if there is one."""
+    if not os.path.lexists(folder):
+        return
     try:
         shutil.rmtree(folder)
     except (OSError, RecursionError):

@@ -280,8 +280,10 @@ class Sandbox:
         self.limits = limits or Limits()
         self._needs = needs
         self._fork = _can_fork(needs) if fork is None else fork
-        self._folder = tempfile.mkdtemp(prefix="grading-")
-        Path(self._folder).chmod(0o711)  # another user's process passes through it
+        self._folder = ""
+        if not self._fork or self.level != "bubblewrap":  # which has a file system of its own
+            self._folder = tempfile.mkdtemp(prefix="grading-")
+            Path(self._folder).chmod(0o711)  # another user's process passes through it
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -329,7 +331,7 @@ class Sandbox:
     def _start_server(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = _python(f"serve({theirs.fileno()}, {PRELOADED[self._needs]!r})")
+            command = _python(f"serve({theirs.fileno()}, {PRELOADED[self._needs]!r}, {self._folder!r})")
             if self.level == "bubblewrap":
                 command = [*_bubblewrap(str(shutil.which("bwrap")), _ROOT), *command]
             self._server = subprocess.Popen(  # noqa: S603 - this very Python
@@ -370,11 +372,11 @@ class Sandbox:
         return _Guarded(Line(inbox, outbox), ours)
 
     def _restart(self) -> None:
+        if self._server is not None:
+            self._server.kill()  # first: at the end of its line it would remove the folder
+            self._server.wait()
         if self._control is not None:
             self._control.close()
-        if self._server is not None:
-            self._server.kill()
-            self._server.wait()
         self._start_server()
 
     # Fresh interpreters.

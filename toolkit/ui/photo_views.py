@@ -102,7 +102,7 @@ def forecast_line(ahead: FinetuneForecast, limit_bytes: int, weights: str) -> Ht
     share = ahead.process_bytes / max(limit_bytes, 1)
     of = f"of the {show.readable_bytes(limit_bytes)} that it may have"
     work = f" · at most {show.readable_count(ahead.macs)} MACs" if ahead.photos else ""
-    size = tag("p", tag("b", f"{ahead.params:,}"), f" parameters{work}")
+    size = tag("p", tag("b", f"{ahead.params:,}"), f" parameters in the base{work}")
     peak = tag("p", "Predicted peak ", tag("b", show.readable_bytes(ahead.process_bytes)), f", {share:.0%} {of}")
     return tag(
         "div", size, peak, bar(share, label=f"Predicted peak: {share:.0%} {of}"), tag("p", weights), class_="forecast"
