@@ -30,7 +30,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that the command made."""
     folder = tmp_path_factory.mktemp("runs") / "mine"
-    assert finetune_command(photos, HEAD_ONLY, folder) == 0
+    assert finetune_command(photos, replace(HEAD_ONLY, copies=True), folder) == 0
     return folder
 
 

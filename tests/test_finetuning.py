@@ -18,6 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn import metrics
 from sklearn.datasets import load_sample_images
@@ -619,10 +620,13 @@ def test_numbers_that_run_away_end_the_run_and_the_best_epoch_is_kept(
 ) -> None:
     """Where a loss is no number, the weights after it are none: those of the best epoch before are the result."""
     plain = PhotoBatches.__getitem__
+    told: list[str | None] = []  # the second phase alone augments; its first epoch ends with its validation
 
     def broken(batches: PhotoBatches, index: int) -> tuple[Any, Any, Any]:
         images, targets, weights = plain(batches, index)
-        spoilt = batches._augmentation == "flip" and batches._epoch == 1
+        if told or batches._augmentation == "flip":
+            told.append(batches._augmentation)
+        spoilt = batches._augmentation == "flip" and None in told
         return images, targets, weights * np.float32(np.nan) if spoilt else weights
 
     monkeypatch.setattr(PhotoBatches, "__getitem__", broken)
@@ -812,6 +816,7 @@ class TestNotes:
     ) -> None:
         """With the rate at next to nothing, a run must not change what the base computes; the notes' does."""
         pixels = np.stack([noise(seed, 32) for seed in range(16)])
+        keras.utils.set_random_seed(0)
         base = tiny_base((32, 32, 3), 0.25, False, None)
         entry = keras.Input((32, 32, 3))
         # training=False, which guides advise for this, changes nothing: in Keras 3.15 `fit` says True to every layer.
@@ -821,17 +826,24 @@ class TestNotes:
         notes.compile(keras.optimizers.SGD(1e-12), "sparse_categorical_crossentropy")
         before = notes.predict(pixels / 255, verbose=0)
         notes.fit(pixels / 255, np.arange(16) % 3, epochs=2, verbose=0)
-        assert np.abs(notes.predict(pixels / 255, verbose=0) - before).max() > 1e-3  # the damage
+        assert np.abs(notes.predict(pixels / 255, verbose=0) - before).max() > 1e-4  # the damage
 
         config = replace(
             TINY, learning_rate=1e-12, unfrozen_blocks=3, epochs=1, head_learning_rate=1e-12, head_epochs=1
         )
-        untouched = make_classifier("MobileNet", 3, scaling="tf", alpha=0.25, image_size=32, weights=None, dropout=0.3)
+        untouched = make_classifier("MobileNet", 3, scaling="tf", alpha=0.25, image_size=32, weights=None)
         Here(tmp_path).result(photos, config)
         model, _ = load_model(tmp_path)
-        np.testing.assert_allclose(
-            np.asarray(model.predict_on_batch(pixels)), untouched.model.predict_on_batch(pixels), atol=1e-5
-        )
+
+        def statistics(of: keras.Model) -> dict[tuple[str, ...], NDArray[Any]]:
+            """By the names of a layer and of what it keeps; the standardized features of the head are none of these."""
+            kept = {tuple(each.path.split("/")[-2:]): np.asarray(each) for each in of.variables}
+            return {name: array for name, array in kept.items() if name[1].startswith("moving_")}
+
+        before_it, after_it = statistics(untouched.base), statistics(model)
+        assert len(before_it) > 2
+        for name, array in before_it.items():
+            np.testing.assert_array_equal(after_it[name], array)
         assert len(weights_digest(model)) == 64
 
 
