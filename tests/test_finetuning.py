@@ -682,8 +682,10 @@ def test_a_stop_while_copies_are_made_keeps_the_result(
         here.stop.set()
         time.sleep(10)
 
+    monkeypatch.setattr("toolkit.transfer.write_extras", write_extras)
     monkeypatch.setattr("toolkit.outcomes.export_copies", stopped_meanwhile)
-    result = here.result(photos, replace(HEAD_ONLY, head_epochs=1))
+    result = here.result(photos, replace(HEAD_ONLY, head_epochs=1, copies=True))
+    assert here.stop.is_set()
     assert not result.stopped
     assert result == FinetuneResult.load(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {

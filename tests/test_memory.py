@@ -284,6 +284,7 @@ class TestEstimating:
         assert feature_map < found.parts["activations and temporaries"] < 10 * feature_map
         assert found.peak_bytes == sum(found.parts.values())
 
+    @pytest.mark.tensorflow
     def test_a_graph_is_not_planned_beforehand(self) -> None:
         with pytest.raises(InputError, match="programs of XLA only"):
             estimate_memory(TINY, method="compiling", execution="onednn")

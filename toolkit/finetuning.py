@@ -89,7 +89,8 @@ class FinetuneConfig:
     dropout: share of what each dense layer reads that a training step leaves out.
     label_smoothing: share of certainty that a label is without.
     cache_features: whether the base sees each photo once in the first phase, or in every epoch anew.
-    copies: whether the model is also saved in other forms (int8, TFLite, ONNX), as far as libraries for them are here.
+    copies: whether the model is also saved in other forms (int8, TFLite, ONNX), as far as libraries for them are here,
+        and pictures are drawn of how it fares.
     seed: decides the split, the head's first weights, the order of the photos, dropout and augmentation.
 
     >>> FinetuneConfig(batch_size=8, accumulation_steps=4).update_images

@@ -167,10 +167,9 @@ def write_extras(
 ) -> FinetuneResult:
     """Write copies of the model for other places, and pictures, and tell of them in the result and its card."""
     with _beside(result.folder) as part:
-        if result.config.copies:
-            test, labels = pixels[places], split.report.labels[places]
-            exports = export_copies(result.folder / MODEL_FILE, classifier.core, test, labels, part)
-            result = replace(result, exports=exports)
+        test, labels = pixels[places], split.report.labels[places]
+        exports = export_copies(result.folder / MODEL_FILE, classifier.core, test, labels, part)
+        result = replace(result, exports=exports)
         _draw(result, classifier.core, split, pixels, part)
         _write_words(result, split, part, pictures=True)
     return result

@@ -171,7 +171,7 @@ def _prepared(task: FinetuneTask, context: Context) -> Run:
     pixels, features, rows = _arrays(config, context, split, classifier, digest)
     standardize(classifier, features[rows[:, split.train].ravel()])
     # Compiled now for the test, so that a stop does not have to wait for it.
-    compute_features(classifier.pooled, pixels[:1])
+    in_full_batches(classifier.head, compute_features(classifier.pooled, pixels[:1]), FORWARD_BATCH)
     return Run(task, context, split, pixels, classifier, features, rows, learned, digest, *fitting)
 
 
@@ -586,7 +586,9 @@ def _finished(run: Run) -> FinetuneResult:
     write_outcome(result, run.classifier, run.split, places, probabilities)
     if not run.note:
         with suppress(KeyboardInterrupt), run.context.stop.interrupting():
-            result = write_extras(result, run.classifier, run.split, run.pixels, places)
+            result = (
+                write_extras(result, run.classifier, run.split, run.pixels, places) if run.config.copies else result
+            )
         shutil.rmtree(run.context.folder / "cache", ignore_errors=True)
     return result
 
