@@ -226,6 +226,7 @@ def test_plan_a_batch(visit: Callable[..., Visit]) -> None:
     page.locator("#finding .message", has_text="stopped before it was done").wait_for(timeout=SOON)
     page.reload()
     here.tab("Batch planner")
+    page.locator("#found tbody tr").wait_for(timeout=SOON)
     assert page.locator("#found tbody tr").count() == 1  # what was found before is still there
 
 
@@ -388,10 +389,6 @@ def test_train_two_networks_to_label_pixels_and_ask_them(visit: Callable[..., Vi
     page.locator("#pixel-upload input").set_input_files(tmp_path / "mine.png")
     page.locator("#labels", has_text="mean probability").wait_for(timeout=LONG)
     assert page.locator("#labels .map img").count() == 3
-    (tmp_path / "text.png").write_text("no picture")
-    page.locator("#pixel-upload button[aria-label*='emove'], #pixel-upload button[aria-label*='lear']").first.click()
-    page.locator("#pixel-upload input").set_input_files(tmp_path / "text.png")
-    page.locator("#labels .message", has_text="cannot be used").wait_for(timeout=LONG)
 
 
 @pytest.mark.parametrize("dark", [False, True])
