@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JAX_VENV := .venv-jax
 JAX_TESTS := $(patsubst %,tests/test_%.py,architectures batches bench build command_line costs explaining export \
-	floors forward keras_files keras_layers memory pixel_losses runtimes streaming_outputs streaming_samples system train_command training)
+	floors keras_files keras_layers memory pixel_losses runtimes streaming_outputs streaming_samples system train_command training)
 PIP := -m pip install --quiet --disable-pip-version-check --prefer-binary
 
 .PHONY: app test test-jax lint format lock clean
