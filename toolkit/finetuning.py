@@ -23,7 +23,7 @@ from toolkit.errors import InputError
 from toolkit.photos import write_list
 from toolkit.processes import Ending, Launcher, follow, own_folder
 from toolkit.streaming.samples import Source
-from toolkit.training import EpochEnd, Failed, Memory, Step
+from toolkit.training import RESULT_FILE, EpochEnd, Failed, Memory, Step
 
 # How the pixels of a base want to be: from -1 to 1; from 0 to 255 in BGR less the mean colour; less the mean and over
 # the deviation of ImageNet; or as they are, because the base scales them itself.
@@ -54,7 +54,6 @@ FITS = ("stretch", "crop", "pad")
 PHASES = ("head", "blocks")
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
 
-RESULT_FILE = "result.json"
 CHECKPOINT_FILE = "checkpoint.npz"
 RUN_FILE = "run.json"
 MODEL_FILE = "model.keras"

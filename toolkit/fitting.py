@@ -6,17 +6,13 @@ was learned is written into a folder, now and then and at the end.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import shutil
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -51,9 +47,12 @@ from toolkit.training import (
     Step,
     TrainConfig,
     TrainResult,
+    failure_sentence,
+    files_beside,
     largest_fitting,
     network_of,
     require_fitting_batch,
+    write_history,
 )
 
 # Five reports a second look alive, and cost nothing that can be measured.
@@ -89,19 +88,7 @@ def fit(config: TrainConfig, context: Context) -> Event:
     except InputError as error:
         return Failed(str(error))
     except Exception as error:
-        return Failed(_sentence(error), traceback.format_exc())
-
-
-def _sentence(error: Exception) -> str:
-    """What to tell of an error that nobody foresaw.
-
-    >>> _sentence(ArithmeticError("seven is not eight"))
-    'the training failed: ArithmeticError: seven is not eight'
-    """
-    if isinstance(error, MemoryError) or "ResourceExhausted" in type(error).__name__:
-        return f"the training ran out of memory; {NEED_LESS_MEMORY}"
-    first_line = next(iter(str(error).splitlines()), "")
-    return f"the training failed: {type(error).__name__}: {first_line}"
+        return Failed(failure_sentence(error, "the training", NEED_LESS_MEMORY), traceback.format_exc())
 
 
 def _fit(config: TrainConfig, context: Context) -> TrainResult:
@@ -687,18 +674,13 @@ def _in_turn(labels: Labels) -> Labels:
 
 def _write(result: TrainResult, run: Run, index: Labels, probabilities: Floats) -> None:
     """Write all files beside the folder's, then move them in, the result last: who finds it finds all the others."""
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=result.folder))
-    try:
+    with files_beside(result.folder) as part:
         run.model.save(part / "model.keras")
         save_weights(part / "weights.npz", weights_of(run.model))
         np.savez(part / "predictions.npz", index=index, probabilities=probabilities)
-        _write_history(part / "history.csv", result.history)
+        write_history(part / "history.csv", result.history, CURVES)
         (part / "run.py").write_text(_script(run, result), encoding="utf-8")
         (part / RESULT_FILE).write_text(json.dumps(result.to_dict(), indent=2), encoding="utf-8")
-        for path in sorted(part.iterdir(), key=lambda path: path.name == RESULT_FILE):
-            path.replace(result.folder / path.name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _script(run: Run, result: TrainResult) -> str:
@@ -711,11 +693,3 @@ def _script(run: Run, result: TrainResult) -> str:
         versions=versions,
         validation_batch=evaluation_batch(run.config),
     )
-
-
-def _write_history(path: Path, history: Mapping[str, list[float]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", *CURVES])
-        curves = zip(*(history[curve] for curve in CURVES), strict=True)
-        writer.writerows([epoch, *values] for epoch, values in enumerate(curves, 1))

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +29,6 @@ from toolkit.finetuning import (
     BASES,
     CURVES,
     MODEL_FILE,
-    RESULT_FILE,
     ClassScores,
     FinetuneConfig,
     FinetuneResult,
@@ -42,6 +38,7 @@ from toolkit.finetuning import (
 )
 from toolkit.photos import Split
 from toolkit.show import readable_bytes
+from toolkit.training import RESULT_FILE, files_beside
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -154,7 +151,7 @@ def write_outcome(
     result: FinetuneResult, classifier: Classifier, split: Split, places: Numbers, probabilities: Floats
 ) -> None:
     """Write the model, its figures and its card beside the folder's files, then move them in, the result last."""
-    with _beside(result.folder) as part:
+    with files_beside(result.folder) as part:
         save_model(classifier.model, result.class_names, part / MODEL_FILE)
         _write_history(part / "history.csv", result.history)
         _write_predictions(part / "predictions.csv", split, places, probabilities)
@@ -166,7 +163,7 @@ def write_extras(
     result: FinetuneResult, classifier: Classifier, split: Split, pixels: Pixels, places: Numbers
 ) -> FinetuneResult:
     """Write copies of the model for other places, and pictures, and tell of them in the result and its card."""
-    with _beside(result.folder) as part:
+    with files_beside(result.folder) as part:
         test, labels = pixels[places], split.report.labels[places]
         exports = export_copies(result.folder / MODEL_FILE, classifier.core, test, labels, part)
         result = replace(result, exports=exports)
@@ -180,18 +177,6 @@ def _write_words(result: FinetuneResult, split: Split, folder: Path, pictures: b
     told = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
     (folder / RESULT_FILE).write_text(told, encoding="utf-8", errors="surrogateescape")
     (folder / "README.md").write_text(model_card(result, split, pictures), encoding="utf-8", errors="surrogateescape")
-
-
-@contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    """A folder whose files go into `folder` when the block ends, the result last, and nowhere where it fails."""
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
-    try:
-        yield part
-        for path in sorted(part.iterdir(), key=lambda path: path.name == RESULT_FILE):
-            path.replace(folder / path.name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def save_model(model: keras.Model, class_names: Sequence[str], path: Path) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import shutil
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -55,7 +52,10 @@ from toolkit.training import (
     Memory,
     Started,
     Step,
+    failure_sentence,
+    files_beside,
     largest_fitting,
+    write_history,
 )
 
 EXAMPLES = 8
@@ -76,10 +76,7 @@ def segment(config: SegmentConfig, context: Context) -> Event:
     except InputError as error:
         return Failed(str(error))
     except Exception as error:
-        if isinstance(error, MemoryError) or "ResourceExhausted" in type(error).__name__:
-            return Failed(f"the training ran out of memory; {LESS_MEMORY}", traceback.format_exc())
-        first_line = next(iter(str(error).splitlines()), "")
-        return Failed(f"the training failed: {type(error).__name__}: {first_line}", traceback.format_exc())
+        return Failed(failure_sentence(error, "the training", LESS_MEMORY), traceback.format_exc())
 
 
 def _segment(config: SegmentConfig, context: Context) -> SegmentationResult:
@@ -430,23 +427,10 @@ def _result(run: _Run, seconds: float | None = None) -> SegmentationResult:
 
 def _write(result: SegmentationResult, run: _Run, answers: Pixels) -> None:
     """Write all files beside the folder's, then move them in, the result last: who finds it finds all the others."""
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=result.folder))
     shown = run.data.test[: len(answers)]
-    try:
+    with files_beside(result.folder) as part:
         run.model.save(part / "model.keras")
         save_weights(part / WEIGHTS_FILE, weights_of(run.model))
         np.savez_compressed(part / "examples.npz", images=shown.images, masks=shown.masks, answers=answers)
-        _write_history(part / "history.csv", result.history)
+        write_history(part / "history.csv", result.history, PIXEL_CURVES)
         (part / RESULT_FILE).write_text(json.dumps(result.to_dict(), indent=2), encoding="utf-8")
-        for path in sorted(part.iterdir(), key=lambda path: path.name == RESULT_FILE):
-            path.replace(result.folder / path.name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _write_history(path: Path, history: Mapping[str, list[float]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", *PIXEL_CURVES])
-        curves = zip(*(history[curve] for curve in PIXEL_CURVES), strict=True)
-        writer.writerows([epoch, *values] for epoch, values in enumerate(curves, 1))

@@ -6,12 +6,16 @@ start, watch and stop trainings without growing or stalling.
 
 from __future__ import annotations
 
+import csv
 import inspect
 import json
 import math
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -522,3 +526,42 @@ def train(
     if info is not None:
         network_of(config, info)
     return follow(config, folder, stop, threads, launch)
+
+
+# What every run does at its end.
+
+
+def failure_sentence(error: Exception, what: str, less_memory: str) -> str:
+    """What to tell of an error that nobody foresaw; `less_memory` says what to do where it was for want of memory.
+
+    >>> failure_sentence(ArithmeticError("seven is not eight"), "the training", NEED_LESS_MEMORY)
+    'the training failed: ArithmeticError: seven is not eight'
+    """
+    if isinstance(error, MemoryError) or "ResourceExhausted" in type(error).__name__:
+        return f"{what} ran out of memory; {less_memory}"
+    first_line = next(iter(str(error).splitlines()), "")
+    return f"{what} failed: {type(error).__name__}: {first_line}"
+
+
+@contextmanager
+def files_beside(folder: Path) -> Iterator[Path]:
+    """A folder whose files go into `folder` when the block ends, and nowhere where it fails.
+
+    The result goes last: who finds it finds all the others.
+    """
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
+    try:
+        yield part
+        for path in sorted(part.iterdir(), key=lambda path: path.name == RESULT_FILE):
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_history(path: Path, history: Mapping[str, Sequence[float]], curves: Sequence[str]) -> None:
+    """Write a CSV file with a line for each epoch."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", *curves])
+        columns = zip(*(history[curve] for curve in curves), strict=True)
+        writer.writerows([epoch, *values] for epoch, values in enumerate(columns, 1))

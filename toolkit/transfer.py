@@ -35,7 +35,6 @@ from toolkit.finetuning import (
     CHECKPOINT_FILE,
     CURVES,
     NOTHING_LEARNED,
-    RESULT_FILE,
     RUN_FILE,
     Event,
     FinetuneConfig,
@@ -65,7 +64,7 @@ from toolkit.processes import Context
 from toolkit.runtimes import predict_memory
 from toolkit.streaming.locations import scheme
 from toolkit.streaming.samples import read_source
-from toolkit.training import EpochEnd, Failed, Memory, Parts, Step
+from toolkit.training import RESULT_FILE, EpochEnd, Failed, Memory, Parts, Step, failure_sentence
 
 # A stopped run tests for this long at most: the answer to a stop has to come soon.
 STOPPED_TEST_SECONDS = 0.3
@@ -80,10 +79,8 @@ def transfer(task: FinetuneTask, context: Context) -> Event:
     except InputError as error:
         return Failed(str(error))
     except Exception as error:
-        if isinstance(error, MemoryError) or "ResourceExhausted" in type(error).__name__:
-            return Failed("the fine-tuning ran out of memory; choose a smaller batch_size or image_size")
-        first_line = next(iter(str(error).splitlines()), "")
-        return Failed(f"the fine-tuning failed: {type(error).__name__}: {first_line}", traceback.format_exc())
+        less = "choose a smaller batch_size or image_size"
+        return Failed(failure_sentence(error, "the fine-tuning", less), traceback.format_exc())
 
 
 def _transfer(task: FinetuneTask, context: Context) -> FinetuneResult:

@@ -29,7 +29,7 @@ from toolkit.ui import photo_views
 from toolkit.ui.calculator import whole
 from toolkit.ui.components import Updates, area, at_once, message_area, typed_in, visitor
 from toolkit.ui.markup import Html, message, tag
-from toolkit.ui.watching import follow, followed, recall, recalled, remember
+from toolkit.ui.watching import follow, followed, recall, recalled, remember, stopped
 from toolkit.zips import ZipLimits
 
 LOOK_KEY, JOB_KEY = "cnn-toolkit-photos", "cnn-toolkit-finetuning"
@@ -241,11 +241,7 @@ class Finetuner:
             return {self.problem: message(str(error))}
 
     def _stop(self, job: str) -> str:
-        try:
-            self.jobs.stop(job)
-            return ""
-        except InputError as error:
-            return message(str(error))
+        return stopped(self.jobs, job)
 
     def _recall(self, request: gr.Request, look: str, job: str) -> tuple[str, str]:
         name = visitor(request)

@@ -18,7 +18,7 @@ from toolkit.ui import pixel_views
 from toolkit.ui.calculator import whole
 from toolkit.ui.components import Updates, area, at_once, message_area, typed_in, visitor
 from toolkit.ui.markup import Html, message, tag
-from toolkit.ui.watching import follow, followed, recall, recalled, remember
+from toolkit.ui.watching import follow, followed, recall, recalled, remember, stopped
 
 KEY = "cnn-toolkit-segmenting"
 NETWORKS = ("fcn32s", "fcn16s", "fcn8s", "dilated", "unet")
@@ -210,11 +210,7 @@ class Segmenter:
             return {self.problem: message(str(error))}
 
     def _stop(self, job: str) -> str:
-        try:
-            self.jobs.stop(job)
-            return ""
-        except InputError as error:
-            return message(str(error))
+        return stopped(self.jobs, job)
 
     def _recall(self, request: gr.Request, job: str) -> str:
         return recalled(self.jobs, job, SegmentView, visitor(request))

@@ -18,7 +18,7 @@ from toolkit.ui.calculator import FROM_CALCULATOR, Calculator, Settings, whole
 from toolkit.ui.components import Updates, area, at_once, message_area, typed_in, visitor
 from toolkit.ui.markup import Html, message
 from toolkit.ui.views import title
-from toolkit.ui.watching import follow, followed, recall, recalled, remember
+from toolkit.ui.watching import follow, followed, recall, recalled, remember, stopped
 
 NETWORKS = ("small_cnn", "dense_baseline", "lenet5", "alexnet_28", "alexnet_32", "vit_tiny", "mobilenet_v2", "resnet18")
 USUAL = TrainConfig()
@@ -198,11 +198,7 @@ class Trainer:
             return {self.problem: message(str(error))}
 
     def _stop(self, model: int | None, job: str) -> str:
-        try:
-            self.jobs.stop(job, model)
-            return ""
-        except InputError as error:
-            return message(str(error))
+        return stopped(self.jobs, job, model)
 
     def _recall(self, request: gr.Request, job: str) -> str:
         return recalled(self.jobs, job, RunView, visitor(request))

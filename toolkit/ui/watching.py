@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from toolkit.errors import InputError
 from toolkit.jobs import Jobs, JobView, TaskView
 from toolkit.ui.components import Updates
+from toolkit.ui.markup import message
 
 V = TypeVar("V", bound=TaskView)
 SECONDS_BETWEEN_VIEWS = 0.5
@@ -33,6 +34,15 @@ def recalled(jobs: Jobs, job: str, kind: type[TaskView], viewer: str) -> str:
         return ""
     jobs.watch(job, viewer)
     return job
+
+
+def stopped(jobs: Jobs, job: str, run: int | None = None) -> str:
+    """Stop a job, or one of its runs; the message of what is wrong with that, "" where nothing is."""
+    try:
+        jobs.stop(job, run)
+        return ""
+    except InputError as error:
+        return message(str(error))
 
 
 async def followed(
