@@ -1247,5 +1247,6 @@ def wild() -> dict[str, bytes]:
             "class Count:\n    def __call__(self, channels, filters, size):\n"
             "        return filters * (channels * size**2 + 1)\n\n\nparameters = Count()\n" + RIGHT_REST
         ).encode(),
+        "rare modules": ("import colorsys, encodings.cp437, statistics\n" + right).encode(),
         "cached": right.replace("\ndef", "\nimport functools\n\n\n@functools.cache\ndef", 1).encode(),
     }

@@ -15,7 +15,7 @@ import pytest
 
 from tests.fake_tasks import Task
 from toolkit import processes
-from toolkit.processes import Ending, ForkServer, Launcher, Worker, spawn, start_worker
+from toolkit.processes import Ending, ForkServer, Launcher, StopFlag, Worker, spawn, start_worker
 
 pytestmark = pytest.mark.once
 ROOT = Path(__file__).parent.parent
@@ -336,3 +336,24 @@ def test_only_tensorflow_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processes.launcher() is spawn
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     assert isinstance(processes.launcher(), ForkServer) == (sys.platform == "linux")
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_an_interruption_that_became_another_error_is_one_still(stopped: bool) -> None:
+    """C code that is interrupted may raise an error of its own instead: SystemError, seen in TensorFlow."""
+    stop = StopFlag()
+    with pytest.raises(KeyboardInterrupt if stopped else SystemError), stop.interrupting():  # noqa: PT012
+        try:
+            if stopped:
+                stop.set()
+            while stopped:
+                time.sleep(0.01)
+        except KeyboardInterrupt:
+            pass
+        raise SystemError("bad argument to internal function")
+    assert stop.is_set() is stopped
+
+
+def test_an_error_before_the_stop_is_an_error() -> None:
+    with pytest.raises(ValueError, match="mine"), StopFlag().interrupting():
+        raise ValueError("mine")

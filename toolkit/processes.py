@@ -99,6 +99,11 @@ class StopFlag:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             yield
+        except Exception as error:
+            if self._interrupts or not self.is_set():
+                raise
+            # The backend's own code makes an error of its own of an interruption that comes to it, now and then.
+            raise KeyboardInterrupt from error
         finally:
             with self._lock:
                 self._interrupts = False

@@ -105,7 +105,7 @@ def _drop_rights(wanted: Confinement) -> None:
     Reading every file is kept where Landlock says which ones, and where Python lies in root's own folder.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    kept = 1 << _READ_ANYTHING if wanted.landlock or not _all_may_read(python_folders()[0]) else 0
+    kept = 1 << _READ_ANYTHING if wanted.landlock or not all(map(_all_may_read, python_folders())) else 0
     if os.geteuid() == 0:
         libc.prctl(_KEEP_CAPABILITIES, 1, 0, 0, 0)
         for user in (_FIRST_USER + os.getpid() % _USERS, _NOBODY):
@@ -122,5 +122,5 @@ def _drop_rights(wanted: Confinement) -> None:
 
 
 def _all_may_read(folder: Path) -> bool:
-    """Whether every user gets into this folder."""
-    return all(each.stat().st_mode & 0o001 for each in (folder, *folder.parents))
+    """Whether every user gets into this folder, or it is not there at all."""
+    return not folder.exists() or all(each.stat().st_mode & 0o001 for each in (folder, *folder.parents))
