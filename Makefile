@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 JAX_VENV := .venv-jax
 JAX_TESTS := $(patsubst %,tests/test_%.py,architectures batches bench build command_line costs explaining export \
 	floors keras_files keras_layers memory pixel_losses runtimes streaming_outputs streaming_samples system train_command training)
+# Tests of one file stay in one process: what a module has trained once serves all of them.
+PROCESSES ?= 2
 PIP := -m pip install --quiet --disable-pip-version-check --prefer-binary
 
 .PHONY: app test test-jax lint format lock clean
@@ -13,7 +15,7 @@ app: $(VENV)/app.stamp
 	$(BIN)/python app.py
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # The toolkit on JAX, in an environment without TensorFlow: what depends on the backend, or could ask for TensorFlow.
 test-jax: $(JAX_VENV)/dev.stamp

@@ -389,6 +389,11 @@ def test_train_two_networks_to_label_pixels_and_ask_them(visit: Callable[..., Vi
     page.locator("#pixel-upload input").set_input_files(tmp_path / "mine.png")
     page.locator("#labels", has_text="mean probability").wait_for(timeout=LONG)
     assert page.locator("#labels .map img").count() == 3
+    (tmp_path / "text.png").write_text("no picture")
+    page.locator("#pixel-upload button[aria-label=Clear]").click()
+    page.wait_for_timeout(1000)  # no person chooses the next file while the list of the last one is still going away
+    page.locator("#pixel-upload input").set_input_files(tmp_path / "text.png")
+    page.locator("#labels .message", has_text="cannot be used").wait_for(timeout=LONG)
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -1056,6 +1056,20 @@ def test_a_path_is_as_good_as_its_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "it is empty"), (b"<html>404</html>", "it is a web page"), (b"no image", "none of JPEG")],
+)
+def test_bytes_and_file_are_told_by_the_same_sentence(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=words) as of_bytes:
+        decode_image(content)
+    with pytest.raises(InputError) as of_file:
+        decode_image(path)
+    assert str(of_bytes.value) == str(of_file.value)
+
+
+@pytest.mark.parametrize(
     ("data", "words"),
     [
         (b"", "none of JPEG"),

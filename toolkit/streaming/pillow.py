@@ -38,6 +38,9 @@ _FOREIGN = (
     ),
 )
 
+# What a file is shows in so many bytes.
+_TOLD_BY = 2000
+
 
 def as_rgb(image: Image.Image) -> Image.Image:
     """Every kind of pixel as RGB of eight bits; transparency lies on white. Raises SampleError for floating point.
@@ -72,7 +75,7 @@ def unreadable(error: Exception, source: object, max_pixels: int) -> SampleError
         case Image.DecompressionBombError():
             return too_many_pixels(max_pixels)
         case UnidentifiedImageError():
-            return _unidentified(source if isinstance(source, bytes) else b"")
+            return _unidentified(source if isinstance(source, bytes) else _start_of(source))
         case OSError(strerror=str(reason)):
             return SampleError(Cause.UNREADABLE_FILE, f"the file cannot be opened ({reason})")
     text = str(error) or type(error).__name__
@@ -81,10 +84,17 @@ def unreadable(error: Exception, source: object, max_pixels: int) -> SampleError
     return SampleError(cause, f"it is damaged or of a rare kind ({text})")
 
 
+def _start_of(source: object) -> bytes:
+    """The first bytes of a file by its path; none where it cannot be opened any more."""
+    with suppress(OSError, TypeError), open(source, "rb") as file:  # type: ignore[call-overload]  # noqa: PTH123
+        return bytes(file.read(_TOLD_BY))
+    return b""
+
+
 def _unidentified(data: bytes) -> SampleError:
     if not data:
         return SampleError(Cause.EMPTY, f"it is none of {', '.join(FORMATS)}: it is empty")
-    start = data[:2000]
+    start = data[:_TOLD_BY]
     for pattern, cause, what in _FOREIGN:
         if re.match(pattern, start, re.IGNORECASE | re.DOTALL):
             return SampleError(cause, f"it is none of {', '.join(FORMATS)}: it is {what}")
