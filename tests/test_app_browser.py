@@ -396,11 +396,17 @@ def test_train_two_networks_to_label_pixels_and_ask_them(visit: Callable[..., Vi
     page.locator("#labels .message", has_text="cannot be used").wait_for(timeout=LONG)
 
 
+def test_stored_results_are_compared_without_training(visit: Callable[..., Visit]) -> None:
+    here = visit()
+    here.tab("Compare")
+    here.page.locator("#compare-results").locator("svg, .message.note").first.wait_for(timeout=SOON)
+
+
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_cut_off_or_too_pale(visit: Callable[..., Visit], dark: bool, width: int) -> None:
     here = visit(width=width, dark=dark)
-    for tab in ("Calculator", "Batch planner", "Train two", "Predict", "Your photos", "Label pixels"):
+    for tab in ("Calculator", "Batch planner", "Train two", "Predict", "Compare", "Your photos", "Label pixels"):
         here.tab(tab)
         if tab == "Batch planner":
             here.page.locator("#plan rect.chosen").wait_for(state="attached", timeout=SOON)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from toolkit.architectures import ARCHITECTURES, architecture
 from toolkit.arithmetic import InputError
-from toolkit.build import without_weights
+from toolkit.build import build, without_weights
 from toolkit.costs import Row, costs, trace
 from toolkit.layers import Architecture, Conv2D, Dropout, LocalResponseNormalization, MaxPooling2D, Windowed
 
@@ -45,6 +45,17 @@ PUBLISHED_PARAMS = {
     "mobilenet_v2": (3_538_984, 3_504_872),  # keras.applications
     "fcn8s": (134_489_759, 134_489_759),  # Long et al. 2015, table 1: 134 M
     "vit_tiny": (5_717_032, 5_717_032),  # DeiT-Ti's 5,717,416 without class token and its position: 2 × 192 less
+    "lean_cnn_28": (64_426, 64_042),  # this and the next two by hand
+    "tiny_cnn_28": (9_540, 9_384),
+    "lean_cnn_32": (802_554, 801_050),
+    "vgg_32": (550_570, 550_570),  # by hand
+    "googlenet_32": (206_638, 206_638),  # by hand
+    # ResNet-20 of akamaster/pytorch_resnet_cifar10, 269,722, and two 1 × 1 convolutions with their norms
+    "resnet20": (274_042, 269_722 + 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64),
+    "se_resnet20": (278_452, 272_474 + 3 * (2 * 16 * 2 + 18 + 2 * 32 * 4 + 36 + 2 * 64 * 8 + 72)),  # gates by hand
+    "xception_32": (414_282, 409_418),  # by hand
+    "mobilenet_v2_32": (607_674, 590_410),  # by hand
+    "vit_32": (809_098, 809_098),  # by hand
 }
 
 
@@ -287,6 +298,39 @@ def test_deit_ti_differs_by_its_class_token() -> None:
     assert costs(architecture("vit_tiny")).params == 5_717_416 - 192 - 192
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "params"),
+    [("alexnet_28", {"width": 48, "units": 936}, 2.3e6), ("alexnet_32", {"units": 600}, 2.0e6)],
+)
+def test_small_alexnets_come_at_the_notes_sizes(name: str, options: dict[str, Any], params: float) -> None:
+    assert costs(architecture(name, **options)).params == pytest.approx(params, rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "params"), [("lean_cnn_28", 85e3), ("tiny_cnn_28", 10e3), ("lean_cnn_32", 1.0e6)])
+def test_lean_networks_stay_under_their_limits(name: str, params: float) -> None:
+    assert costs(architecture(name)).params <= params
+
+
+def test_resnet20_has_the_sizes_of_its_paper() -> None:
+    """He et al. 2016, section 4.2: 7 layers at 32 × 32 with 16 filters, 6 at 16 × 16 with 32, 6 at 8 × 8 with 64."""
+    rows = trace(architecture("resnet20"))
+    shapes = Counter(r.output_shape for r in rows if isinstance(r.layer, Conv2D) and r.layer.window == (3, 3))
+    assert shapes == {(32, 32, 16): 7, (16, 16, 32): 6, (8, 8, 64): 6}
+
+
+@pytest.mark.parametrize(
+    "name", ["lean_cnn_28", "lean_cnn_32", "googlenet_32", "se_resnet20", "mobilenet_v2_32", "vit_32"]
+)
+def test_small_networks_are_built_as_they_are_counted(name: str) -> None:
+    """Keras itself is asked for shapes and counts, layer by layer, at a size that is not the usual one."""
+    net = architecture(name, (28, 28, 1), 7)
+    model = build(net, allocate=False)
+    assert model.count_params() == costs(net).params
+    assert sum(math.prod(weight.shape) for weight in model.trainable_weights) == costs(net).trainable_params
+    built = {layer.name: layer.output.shape[1:] for layer in model.layers}
+    assert built == {row.name: row.output_shape for row in trace(net)}
+
+
 @pytest.mark.parametrize("channels", [1, 4, 16, 20])
 def test_small_cnn_doubles_its_channels_and_stays_small(channels: int) -> None:
     rows = trace(architecture("small_cnn", channels=channels))
@@ -364,6 +408,8 @@ def test_a_larger_image_and_other_classes_keep_the_layers_and_their_names(name: 
         ("vit_tiny", {"input_shape": (300, 300, 3)}, "vit_tiny: .*multiples of 16; 300 × 300 came; give 304 × 304"),
         ("vit_tiny", {"heads": 5}, "vit_tiny: channels must be a multiple of heads; 192 and 5 came"),
         ("vit_tiny", {"depth": 0}, "vit_tiny: depth must be at least 1; 0 came"),
+        ("alexnet_28", {"width": 25}, "alexnet_28: width must be a multiple of 3, as 96 is; 25 came; give 24"),
+        ("mobilenet_v2_32", {"alpha": -1}, "mobilenet_v2_32: alpha must be a number above 0; -1 came"),
         ("mobilenet_v2", {"alpha": 0}, "mobilenet_v2: alpha must be a number above 0; 0 came"),
         ("mobilenet_v2", {"alpha": "wide"}, "mobilenet_v2: alpha must be a number above 0; 'wide' came"),
         ("mobilenet_v2", {"alpha": float("nan")}, "mobilenet_v2: alpha must be a number above 0; nan came"),

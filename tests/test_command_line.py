@@ -179,7 +179,14 @@ def test_as_a_module_in_a_process_of_its_own() -> None:
 def test_defaults_are_those_of_the_configuration(
     command: Callable[..., None], config: type[TrainConfig | FinetuneConfig | SegmentConfig], without: set[str]
 ) -> None:
-    options = {name: each.default for name, each in inspect.signature(command).parameters.items()}
+    options = inspect.signature(command, eval_str=True).parameters
+    usual = config()
     for field in fields(config):
-        if field.name not in without:
-            assert options[field.name] == field.default, field.name
+        if field.name in without:
+            continue
+        option, default = options[field.name], getattr(usual, field.name)
+        if option.default is None and default is not None:  # a recipe may decide
+            (told,) = option.annotation.__metadata__
+            assert told.help.endswith(f"; {default} without a recipe."), field.name
+        else:
+            assert option.default == default, field.name

@@ -1,4 +1,7 @@
-"""Grad-CAM against what it has to be: where a network ends in a mean and a dense layer, it is CAM, in closed form."""
+"""Grad-CAM against what it has to be: where a network ends in a mean and a dense layer, it is CAM, in closed form.
+
+Saliency and feature maps against networks whose weights say what they are.
+"""
 
 import keras
 import numpy as np
@@ -8,7 +11,7 @@ from numpy.typing import NDArray
 from tests.photo_files import noise
 from toolkit.bases import make_classifier
 from toolkit.errors import InputError
-from toolkit.explaining import grad_cam
+from toolkit.explaining import feature_maps, grad_cam, saliency
 
 
 def small(ends: list[keras.layers.Layer]) -> keras.Model:
@@ -110,3 +113,62 @@ def test_a_network_without_feature_maps_is_a_sentence() -> None:
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(InputError, match="no layer with a height and a width"):
         grad_cam(model, np.zeros((1, 4), np.float32), [0])
+
+
+# Saliency.
+
+
+def linear(end: keras.layers.Layer | None) -> keras.Model:
+    keras.utils.set_random_seed(2)
+    dense = keras.layers.Dense(3, activation="softmax" if end is None else None)
+    return keras.Sequential([keras.Input((4, 5, 3)), keras.layers.Flatten(), dense, *([end] if end else [])])
+
+
+@pytest.mark.parametrize("end", [None, keras.layers.Softmax(), keras.layers.Activation("softmax")])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_the_saliency_of_a_linear_network_is_its_weights(end: keras.layers.Layer | None, samples: int) -> None:
+    model, pixels = linear(end), np.random.default_rng(0).normal(size=(2, 4, 5, 3)).astype(np.float32)
+    slopes = np.abs(model.layers[1].get_weights()[0][:, [2, 0]].T.reshape(2, 4, 5, 3)).max(axis=-1)
+    found = saliency(model, pixels, [2, 0], samples=samples)
+    np.testing.assert_allclose(found, slopes / slopes.max(axis=(1, 2), keepdims=True), rtol=1e-4)
+
+
+def test_saliency_is_where_a_network_looks() -> None:
+    """A network that only sees one corner: no other pixel counts, whatever noise is on them."""
+    cut = keras.layers.Cropping2D(((5, 0), (0, 6)))
+    layers = [keras.Input((8, 8, 1)), cut, keras.layers.Conv2D(2, 2)]
+    model = keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dense(2)])
+    found = saliency(model, np.full((1, 8, 8, 1), 9, np.uint8), [1], samples=2, noise=1.0)
+    assert found[0, 5:, :2].max() == 1
+    assert np.count_nonzero(found) == np.count_nonzero(found[0, 5:, :2]) > 0
+
+
+def test_saliency_of_nothing_and_of_what_cannot_be(images: NDArray[np.float32]) -> None:
+    model = linear(None)
+    assert saliency(model, np.zeros((0, 4, 5, 3)), []).shape == (0, 4, 5)
+    with pytest.raises(InputError, match="a class from 0 to 2 was expected for each of 1 images"):
+        saliency(model, np.zeros((1, 4, 5, 3)), [3])
+    with pytest.raises(InputError, match="samples must be at least 1"):
+        saliency(model, np.zeros((1, 4, 5, 3)), [0], samples=0)
+
+
+# Feature maps.
+
+
+def test_feature_maps_are_what_the_layers_give(images: NDArray[np.float32]) -> None:
+    model = small([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
+    maps = feature_maps(model, images)
+    assert {name: each.shape for name, each in maps.items()} == {"first": (4, 7, 7, 6), "second": (4, 5, 5, 5)}
+    pooled = maps["second"].mean(axis=(1, 2))
+    kernel, bias = model.layers[-1].get_weights()
+    np.testing.assert_allclose(pooled @ kernel + bias, model.predict_on_batch(images), atol=1e-4)
+    np.testing.assert_array_equal(feature_maps(model, images, ["second"])["second"], maps["second"])
+
+
+def test_maps_that_are_not_there_are_a_sentence(images: NDArray[np.float32]) -> None:
+    model = small([keras.layers.Flatten(), keras.layers.Dense(2)])
+    with pytest.raises(InputError, match="no feature map 'third'; those it has are first, second"):
+        feature_maps(model, images, ["third"])
+    flat = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    with pytest.raises(InputError, match="no convolution; name the layers"):
+        feature_maps(flat, np.zeros((1, 4, 4, 1)))

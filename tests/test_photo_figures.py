@@ -44,6 +44,14 @@ def test_what_matters_is_light_and_the_rest_is_dark() -> None:
     assert pixels(figure).shape[2] == 3
 
 
+def test_grey_pictures_are_grey() -> None:
+    figure = plots.plot_explanations(IMAGES[:1, ..., :1], MAPS[:1], WORDS[:1])
+    shown = figure.axes[0].images[0].get_array()
+    assert shown is not None
+    assert shown.shape == (32, 32, 3)
+    assert (np.ptp(shown, axis=-1) == 0).all()
+
+
 @pytest.mark.parametrize(("maps", "words"), [(MAPS[:2], WORDS), (MAPS, WORDS[:3])])
 def test_other_numbers_are_a_sentence(maps: np.ndarray, words: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="4 images need as many maps and words"):

@@ -382,8 +382,8 @@ def test_only_the_first_of_many_images_are_drawn() -> None:
         (lambda: plots.plot_confusion_matrix([[math.nan]]), "0 or more"),
         (lambda: plots.plot_confusion_matrix([[1]], ["a", "b"]), "1 classes need 1 names; 2 came"),
         (lambda: plots.per_class_bar({"cat": 93.0}), "'cat' must be a share between 0 and 1; 93.0 came"),
-        (lambda: plots.per_class_bar({"cat": "x"}), "between 0 and 1"),  # type: ignore[dict-item]
-        (lambda: plots.per_class_bar([0.5]), "list came"),  # type: ignore[arg-type]
+        (lambda: plots.per_class_bar({"cat": "x"}), "between 0 and 1"),
+        (lambda: plots.per_class_bar([0.5]), "list came"),
         (lambda: plots.plot_parameter_comparison([1, 2], ["a"]), "2 models need 2 names; 1 came"),
         (lambda: plots.plot_parameter_comparison(["vgg16"]), "a name alone"),
         (lambda: plots.plot_parameter_comparison([-1]), "0 or more"),

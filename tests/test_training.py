@@ -24,15 +24,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from toolkit import export, system
+from toolkit.augmenting import Augmented, augment
 from toolkit.costs import trace
 from toolkit.datasets import DATASETS
 from toolkit.errors import InputError
-from toolkit.fitting import Accumulated, Augmented, _require_memory, augment, compiled, prepare
+from toolkit.fitting import Accumulated, _require_memory, built, compiled, prepare
 from toolkit.forward import forward, load_weights
 from toolkit.keras_files import read_keras_file
 from toolkit.layers import Architecture, Branches, Conv2D, Dense, Dropout, Flatten, Rescaling
 from toolkit.loading import load_dataset
 from toolkit.processes import Ending, can_fork, start_worker
+from toolkit.recipes import RECIPES, Recipe
 from toolkit.runtimes import predict_memory
 from toolkit.training import (
     CURVES,
@@ -142,6 +144,16 @@ def result(told: list[Event]) -> TrainResult:
         ({"seed": -1}, "seed must be at least 0; -1 came"),
         ({"seed": 2**32}, "seed must be below 2**32 = 4294967296"),
         ({"network": "small_cnn"}, "a network is described by its name, input_shape and layers"),
+        (
+            {"recipe": "leen_cifar"},
+            "there is no recipe 'leen_cifar'; the nearest is 'lean_cifar'; choose one of notes, ",
+        ),
+        ({"recipe": 5}, "recipe must be a name or a Recipe; int came"),
+        ({"recipe": {"optimiser": "sgd"}}, "a recipe has no 'optimiser'; it has name, optimizer, "),
+        (
+            {"recipe": "notes", "optimizer": "sgd"},
+            "the recipe 'notes' decides on optimizer, momentum, schedule, augmen",
+        ),
         ({"chanels": 3}, "there is no setting 'chanels'; the settings are dataset, architecture, channels"),
         ({"network": {"name": "x"}}, "a network is described by its name, input_shape and layers"),
     ],
@@ -161,6 +173,8 @@ def test_settings_survive_json() -> None:
     own = Architecture("own", (28, 28, 1), (Conv2D(3, 3), Flatten(), Dense(10, activation="softmax")))
     config = TrainConfig(dataset="Fashion-MNIST", network=own, seed=7, train_limit=500, schedule="plateau")
     config = replace(config, accumulation_steps=3, effective_batch=150)
+    by_recipe = TrainConfig(recipe="lean_mnist", epochs=2)
+    assert TrainConfig.from_dict(json.loads(json.dumps(by_recipe.to_dict()))) == by_recipe
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert config.dataset == "fashion_mnist"
     assert TrainConfig.from_dict({}) == TrainConfig()
@@ -173,6 +187,32 @@ def test_foretold_sizes_are_those_of_the_arrays(limit: int | None) -> None:
     told = split_sizes(config, DIGITS)
     assert sum(told) == len(data.x_train) + len(data.x_validation)
     assert abs(told[0] - len(data.x_train)) <= DIGITS.classes
+
+
+def test_a_recipe_gives_what_is_not_given() -> None:
+    recipe = RECIPES["lean_mnist"]
+    config = TrainConfig(recipe=recipe, epochs=2, batch_size=32)
+    assert (config.epochs, config.batch_size, config.learning_rate) == (2, 32, recipe.learning_rate)
+    assert config.learning == replace(recipe, epochs=2, batch_size=32)
+    assert TrainConfig(recipe="lean_mnist", learning_rate=0.5).learning.learning_rate == 0.5
+    plain = TrainConfig(optimizer="sgd", momentum=0.5, schedule="plateau", epochs=4).learning
+    assert plain == Recipe(
+        optimizer="sgd", momentum=0.5, nesterov=False, schedule="plateau", epochs=4, learning_rate=2e-3
+    )
+
+
+def test_half_precision_ends_before_the_probabilities() -> None:
+    net = network_of(TrainConfig(channels=2), DIGITS)
+    model = built(net, 0, "mixed_bfloat16")
+    kinds = {layer.name: layer.compute_dtype for layer in model.layers}
+    assert (kinds["conv2"], kinds["predictions"]) == ("bfloat16", "float32")
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    images = load_dataset("digits").x_test[:64]
+    half, full = (np.asarray(each.predict_on_batch(images)) for each in (model, built(net, 0)))
+    assert half.dtype == np.float32
+    assert np.abs(half.sum(axis=1) - 1).max() < 1e-5
+    assert 0 < np.abs(half - full).max() < 0.02
+    assert keras.config.dtype_policy().name == "float32"
 
 
 class TestNetwork:
@@ -311,6 +351,9 @@ def test_the_scripts_give_the_same_curves_without_the_app(tmp_path: Path) -> Non
     augmented = replace(TINY, augmentation="shift_flip", optimizer="sgd", learning_rate=0.05, schedule="plateau")
     accumulated = replace(TINY, accumulation_steps=3, effective_batch=160)
     configs = [TINY, augmented, accumulated, replace(accumulated, augmentation="shift", optimizer="sgd")]
+    recipe = Recipe(optimizer="muon", schedule="one_cycle", warmup=0.3, flip="random", shift=1, label_smoothing=0.1)
+    recipe = replace(recipe, precision="mixed_bfloat16", mixup=0.3, weight_averaging=0.9, weight_decay=0.01)
+    configs.append(replace(TINY, recipe=recipe, learning_rate=0.01))
     results = [result_of(config, tmp_path / str(number)) for number, config in enumerate(configs)]
     code = "import json, runpy; [print(json.dumps(runpy.run_path(path)['history'].history)) for path in {paths}]"
     paths = [str(result.folder / "run.py") for result in results]

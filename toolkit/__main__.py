@@ -5,6 +5,7 @@ A command loads only what it needs.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -196,15 +197,20 @@ def train(
     ] = None,
     more: Annotated[list[int] | None, typer.Argument(hidden=True)] = None,
     dropout: Annotated[float, typer.Option(help="Share of activations set to 0, where it has one.")] = 0.25,
-    batch_size: Annotated[int, typer.Option(help="Images that are computed at once.")] = 64,
+    recipe: Annotated[
+        str | None, typer.Option(help="How it learns, whole: a name in toolkit.recipes, such as lean_mnist.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images that are computed at once; 64 without a recipe.")
+    ] = None,
     accumulation_steps: Annotated[int, typer.Option(help="Batches whose gradients make one update.")] = 1,
     effective_batch: Annotated[
         int | None, typer.Option(help="Images an update learns from, where not all batches shall be full.")
     ] = None,
-    learning_rate: Annotated[float, typer.Option(help="Of the optimizer.")] = 2e-3,
+    learning_rate: Annotated[float | None, typer.Option(help="Of the optimizer; 0.002 without a recipe.")] = None,
     optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
     momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 3,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images; 3 without a recipe.")] = None,
     schedule: Annotated[str, typer.Option(help="constant, cosine or plateau.")] = "cosine",
     augmentation: Annotated[str, typer.Option(help="none, shift, flip or shift_flip.")] = "none",
     validation_fraction: Annotated[float, typer.Option(help="Share of training images to validate with.")] = 0.1,
@@ -219,23 +225,23 @@ def train(
 
     if more and not compare:
         raise InputError(f"{more[0]} came without an option; write --compare before it, or leave it out")
+    given: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate, "epochs": epochs}
     config = TrainConfig(
         dataset=dataset,
         architecture=architecture,
         channels=channels,
         dropout=dropout,
-        batch_size=batch_size,
+        recipe=recipe,
         accumulation_steps=accumulation_steps,
         effective_batch=effective_batch,
-        learning_rate=learning_rate,
         optimizer=optimizer,
         momentum=momentum,
-        epochs=epochs,
         seed=seed,
         augmentation=augmentation,
         schedule=schedule,
         validation_fraction=validation_fraction,
         train_limit=train_limit,
+        **{name: value for name, value in given.items() if value is not None},
     )
     raise typer.Exit(train_command(config, [*(compare or ()), *(more or ())], folder, as_json))
 
@@ -590,12 +596,34 @@ def build() -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="training, memory, streaming, finetuning, segmentation or grading.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="training, memory, streaming, finetuning, segmentation, grading, zoo, speed, analysis, why, pooling, "
+            "lrn or architectures."
+        ),
+    ],
     quick: Annotated[bool, typer.Option(help="Smaller work, the same promises; within 50 s.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything random; the first of the zoo's.")] = 0,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="zoo: only experiments on this data set; may come again.")
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(help="zoo: only experiments whose name begins so, or with this network; may come again."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="zoo: runs of each experiment.")] = 3,
+    budget_minutes: Annotated[float | None, typer.Option(help="zoo: begin no run that would take longer.")] = None,
+    backend: Annotated[str | None, typer.Option(help="zoo: tensorflow, jax or torch, where it is installed.")] = None,
 ) -> None:
     """Measure one promise; exit status 1 when it is not kept. The full run writes book/results/NAME.json."""
+    if backend:
+        os.environ["KERAS_BACKEND"] = backend
+    if name == "zoo":
+        from toolkit.benchmarks.zoo import zoo_command
+
+        raise typer.Exit(zoo_command(dataset or (), models or (), seeds, budget_minutes, quick, as_json, seed))
     from toolkit.benchmarks import bench_command
 
     raise typer.Exit(bench_command(name, quick, as_json, seed))

@@ -21,7 +21,8 @@ import psutil
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from toolkit import system
+from toolkit import optimizing, system
+from toolkit.augmenting import Augmented, RecipeBatches, smoothed, views
 from toolkit.build import build
 from toolkit.datasets import DatasetInfo
 from toolkit.errors import InputError
@@ -29,6 +30,7 @@ from toolkit.forward import save_weights, weights_of
 from toolkit.layers import Architecture
 from toolkit.loading import Pixels, load_dataset, take, train_validation_split
 from toolkit.processes import Context
+from toolkit.recipes import Recipe
 from toolkit.runtimes import predict_memory
 from toolkit.show import readable_bytes
 from toolkit.train_script import run_script
@@ -62,8 +64,6 @@ MEMORY_SECONDS = 1.0
 STOPPED_TEST_SECONDS = 0.3
 # What was learned is written down between two epochs when that takes less than this share of the time since last time.
 CHECKPOINT_SHARE = 0.02
-# Images shift by up to this share of their size: 2 pixels of 28.
-SHIFT_SHARE = 1 / 14
 # A batch for computing without training needs less memory than one for training, and is faster when it is not tiny.
 LEAST_TEST_BATCH, MOST_TEST_BATCH = 32, 256
 
@@ -139,61 +139,6 @@ def prepare(config: TrainConfig) -> Split:
     train, validation = train_validation_split(loaded.y_train, config.validation_fraction, config.seed)
     x, y = loaded.x_train, loaded.y_train
     return Split(loaded.info, x[train], y[train], x[validation], y[validation], loaded.x_test, loaded.y_test)
-
-
-def augment(images: Pixels, kind: str, rng: np.random.Generator) -> Pixels:
-    """Shift and mirror each image (n, height, width, channels) at random, as `kind` says; edges are repeated.
-
-    >>> digit = np.arange(4, dtype=np.uint8).reshape(1, 1, 4, 1)
-    >>> sorted({tuple(augment(digit, "flip", np.random.default_rng(seed)).ravel().tolist()) for seed in range(9)})
-    [(0, 1, 2, 3), (3, 2, 1, 0)]
-    """
-    if kind == "none":
-        return images
-    count, height, width, _ = images.shape
-    rows = np.broadcast_to(np.arange(height), (count, height))
-    columns = np.broadcast_to(np.arange(width), (count, width))
-    if "shift" in kind:
-        rows, columns = (np.clip(at + _shifts(at.shape, rng), 0, at.shape[1] - 1) for at in (rows, columns))
-    if "flip" in kind:
-        columns = np.where(rng.random((count, 1)) < 0.5, columns[:, ::-1], columns)
-    return images[np.arange(count)[:, np.newaxis, np.newaxis], rows[:, :, np.newaxis], columns[:, np.newaxis, :]]
-
-
-def _shifts(shape: tuple[int, ...], rng: np.random.Generator) -> Labels:
-    count, size = shape
-    most = round(size * SHIFT_SHARE)
-    return rng.integers(-most, most, (count, 1), endpoint=True)
-
-
-class Augmented(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches of augmented images in a new order each epoch, the same for the same seed whoever asks when.
-
-    With the kind "none" the images come as they are.
-    """
-
-    def __init__(self, images: Pixels, labels: Labels, batch_size: int, kind: str, seed: int) -> None:
-        super().__init__()
-        self.size, self.batch_size = len(images), batch_size
-        self._images, self._labels = images, labels
-        self._kind, self._seed = kind, seed
-        self._epoch = -1
-        self._begin_epoch()
-
-    def __len__(self) -> int:
-        return math.ceil(self.size / self.batch_size)
-
-    def __getitem__(self, index: int) -> tuple[Pixels, Labels]:
-        chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        rng = np.random.default_rng((self._seed, self._epoch, index))
-        return augment(self._images[chosen], self._kind, rng), self._labels[chosen]
-
-    def on_epoch_end(self) -> None:
-        self._begin_epoch()
-
-    def _begin_epoch(self) -> None:
-        self._epoch += 1
-        self._order = np.random.default_rng((self._seed, self._epoch)).permutation(self.size)
 
 
 class Accumulated(keras.utils.PyDataset):  # type: ignore[misc]
@@ -275,20 +220,36 @@ class ImageMeans(keras.callbacks.Callback):  # type: ignore[misc]
 def fit_arguments(config: TrainConfig, data: Split) -> dict[str, Any]:
     """What `model.fit` is given: the images, how they are fed, what validates, and what acts between steps."""
     fed: dict[str, Any]
-    callbacks = schedule_callbacks(config)
-    if config.augmentation == "none" and config.accumulation_steps == 1:
+    callbacks = optimizing.schedule_callbacks(config.learning)
+    if config.recipe is None and config.augmentation == "none" and config.accumulation_steps == 1:
         fed = {"x": data.x_train, "y": data.y_train, "batch_size": config.update_images}
     else:
-        batches = Augmented(data.x_train, data.y_train, config.update_images, config.augmentation, config.seed)
+        batches = augmented(config, data.x_train, data.y_train, data.info.classes)
         fed = {"x": batches, "shuffle": False}
         if config.accumulation_steps > 1:
             fed["x"] = parts = Accumulated(batches, config.accumulation_steps)
             callbacks.insert(0, ImageMeans(parts))
     validating = {
-        "validation_data": (data.x_validation, data.y_validation),
+        "validation_data": (data.x_validation, targets(config, data.y_validation, data.info.classes)),
         "validation_batch_size": evaluation_batch(config),
     }
     return {**fed, **validating, "epochs": config.epochs, "callbacks": callbacks, "verbose": 0}
+
+
+def augmented(config: TrainConfig, images: Pixels, labels: Labels, classes: int) -> Augmented:
+    """The batches of a run that Keras does not cut by itself, one for each update."""
+    if config.recipe is None:
+        return Augmented(images, labels, config.update_images, config.augmentation, config.seed)
+    return RecipeBatches(images, labels, config.learning, classes, config.seed, config.update_images)
+
+
+def targets(config: TrainConfig, labels: Labels, classes: int) -> Labels | Floats:
+    """Labels as the loss of a run takes them: as they are, or as 1 for their class and 0 for the others.
+
+    >>> targets(TrainConfig(recipe="lean_cifar"), np.array([1]), 3).tolist()
+    [[0.0, 1.0, 0.0]]
+    """
+    return smoothed(labels, classes, 0.0) if config.learning.mixes else labels
 
 
 def evaluation_batch(config: TrainConfig) -> int:
@@ -305,35 +266,31 @@ def evaluation_batch(config: TrainConfig) -> int:
 
 def compiled(config: TrainConfig, net: Architecture, data: Split) -> keras.Model:
     """The Keras model with its first weights, optimizer and loss, the same each time for the same seed."""
-    model = build(net, seed=config.seed, name=net.name)
-    rate = learning_rate(config, len(data.x_train))
-    accumulation = config.accumulation_steps if config.accumulation_steps > 1 else None  # Keras refuses 1
-    if config.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(rate, momentum=config.momentum, gradient_accumulation_steps=accumulation)
-    else:
-        optimizer = keras.optimizers.Adam(rate, gradient_accumulation_steps=accumulation)
-    model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    recipe, parts = config.learning, config.parts(len(data.x_train))
+    model = built(net, config.seed, recipe.precision)
+    model.compile(
+        optimizing.optimizer(recipe, recipe.epochs * parts.updates, config.accumulation_steps),
+        loss="categorical_crossentropy" if recipe.mixes else "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile={"on": True, "off": False}.get(recipe.jit_compile, "auto"),
+    )
     return model
 
 
-def learning_rate(config: TrainConfig, images: int) -> Any:
-    """The learning rate or its schedule over a whole run with so many training images.
+def built(net: Architecture, seed: int, precision: str = "float32") -> keras.Model:
+    """The Keras model; in half precision its last layer computes in float32 all the same.
 
-    Keras's schedules count batches and not updates, and an update comes with the last of its batches. So the schedule
-    waits for as many batches as come before that one, and every update has the rate that it has without accumulation.
+    A probability in bfloat16 has three digits, too few for the logarithm of the loss.
     """
-    rate, steps = config.learning_rate, config.accumulation_steps
-    if config.schedule != "cosine":
-        return rate
-    waiting = {"warmup_target": rate, "warmup_steps": steps - 1} if steps > 1 else {}
-    return keras.optimizers.schedules.CosineDecay(rate, config.epochs * config.parts(images).batches, **waiting)
-
-
-def schedule_callbacks(config: TrainConfig) -> list[keras.callbacks.Callback]:
-    """The part of the schedule that acts between epochs."""
-    if config.schedule != "plateau":
-        return []
-    return [keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=1)]
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = build(net, seed=seed, name=net.name)
+    finally:
+        keras.config.set_dtype_policy(before)
+    if precision != "float32":
+        model.layers[-1].dtype_policy = "float32"
+    return model
 
 
 def _require_memory(config: TrainConfig, net: Architecture, data: Split) -> None:
@@ -345,7 +302,7 @@ def _require_memory(config: TrainConfig, net: Architecture, data: Split) -> None
     free, images = system.available_memory(), data.x_train.nbytes
 
     def needed(batch: int, steps: int) -> int:
-        slots = "momentum" if config.optimizer == "sgd" and config.momentum else config.optimizer
+        slots = memory_slots(config.learning)
         execution = system.default_execution()
         estimate = predict_memory(net, batch, optimizer=slots, execution=execution, accumulation_steps=steps)
         return estimate.peak_bytes + images
@@ -361,6 +318,16 @@ def _require_memory(config: TrainConfig, net: Architecture, data: Split) -> None
             f"this run needs about {readable_bytes(wanted)} of memory and {readable_bytes(free)} are free; "
             + _what_fits(config, smaller)
         )
+
+
+def memory_slots(recipe: Recipe) -> str:
+    """The optimizer as `costs` knows it: by how many numbers it keeps for each weight.
+
+    >>> memory_slots(Recipe(optimizer="sgd")), memory_slots(Recipe(optimizer="muon", weight_averaging=0.99))
+    ('momentum', 'adam')
+    """
+    kept = {"sgd": 1 if recipe.momentum else 0, "lion": 1, "muon": 1}.get(recipe.optimizer, 2)
+    return ("sgd", "momentum", "adam", "adam")[kept + bool(recipe.weight_averaging)]
 
 
 def _what_fits(config: TrainConfig, batch: int) -> str:
@@ -473,11 +440,13 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _learning_rate(self) -> float:
         """That of the update to come."""
-        rate, steps = self.model.optimizer.learning_rate, self._parts.accumulation_steps
-        if self._run.config.schedule == "cosine":
-            batches = self._epoch * self._parts.batches + steps - 1
-            rate = learning_rate(self._run.config, self._parts.images)(batches)
-        return float(keras.ops.convert_to_numpy(rate))
+        config, parts = self._run.config, self._parts
+        rate = optimizing.learning_rate(config.learning, config.epochs * parts.updates, parts.accumulation_steps)
+        if callable(rate):
+            found = rate(self._epoch * parts.batches + parts.accumulation_steps - 1)
+        else:
+            found = self.model.optimizer.learning_rate  # which a callback may have lowered
+        return float(keras.ops.convert_to_numpy(found))
 
     def _keep(self) -> None:
         """Keep the weights of a sound epoch, and write them down when it is time."""
@@ -589,6 +558,8 @@ def _result(run: Run, test_seconds: float | None = None) -> TrainResult:
     """Test the network and write everything down. A stopped run tests for `STOPPED_TEST_SECONDS` only."""
     index, probabilities = _test(run, test_seconds)
     labels, classes = run.data.y_test[index], range(run.data.info.classes)
+    finished = test_seconds is None and not run.note
+    augmented = _answer_by_views(run) if finished and run.config.learning.views > 1 else None
     answers = probabilities.argmax(axis=1)
     confusion = metrics.confusion_matrix(labels, answers, labels=classes)
     result = TrainResult(
@@ -607,10 +578,34 @@ def _result(run: Run, test_seconds: float | None = None) -> TrainResult:
         epochs_done=run.epochs_done,
         folder=run.context.folder,
         note=run.note,
+        validation_accuracy=_validation_accuracy(run, finished),
+        augmented_test_accuracy=None
+        if augmented is None
+        else float((augmented.argmax(axis=1) == run.data.y_test).mean()),
         made_with=_made_with(run.context.threads),
     )
-    _write(result, run, index, probabilities)
+    answered = {"index": index, "probabilities": probabilities}
+    _write(result, run, answered if augmented is None else answered | {"augmented_probabilities": augmented})
     return result
+
+
+def _validation_accuracy(run: Run, finished: bool) -> float | None:
+    """That of the last epoch; where the trained network has mean weights, which it had not then, it validates again."""
+    if not (finished and run.config.learning.weight_averaging):
+        return next(reversed(run.history["val_accuracy"]), None)
+    images, batch = run.data.x_validation, evaluation_batch(run.config)
+    parts = [_answers(run.model, images[at : at + batch], batch) for at in range(0, len(images), batch)]
+    return float((np.concatenate(parts).argmax(axis=1) == run.data.y_validation).mean())
+
+
+def _answer_by_views(run: Run) -> Floats:
+    """Probabilities (n, classes) of all test images: the means over the recipe's views of each."""
+    batch, images = evaluation_batch(run.config), run.data.x_test
+    parts = []
+    for at in range(0, len(images), batch):
+        seen = views(images[at : at + batch], run.config.learning)
+        parts.append(np.mean([_answers(run.model, view, batch) for view in seen], axis=0))
+    return np.concatenate(parts)
 
 
 def _per_class(names: Sequence[str], confusion: list[list[int]]) -> dict[str, float]:
@@ -672,12 +667,12 @@ def _in_turn(labels: Labels) -> Labels:
     return np.lexsort((labels, ranks))
 
 
-def _write(result: TrainResult, run: Run, index: Labels, probabilities: Floats) -> None:
+def _write(result: TrainResult, run: Run, answered: dict[str, Any]) -> None:
     """Write all files beside the folder's, then move them in, the result last: who finds it finds all the others."""
     with files_beside(result.folder) as part:
         run.model.save(part / "model.keras")
         save_weights(part / "weights.npz", weights_of(run.model))
-        np.savez(part / "predictions.npz", index=index, probabilities=probabilities)
+        np.savez(part / "predictions.npz", **answered)
         write_history(part / "history.csv", result.history, CURVES)
         (part / "run.py").write_text(_script(run, result), encoding="utf-8")
         (part / RESULT_FILE).write_text(json.dumps(result.to_dict(), indent=2), encoding="utf-8")

@@ -1,8 +1,9 @@
 """Figures from plain data: histories, comparisons, costs, confusion matrices and predictions.
 
 Every function returns a `matplotlib.figure.Figure` of its own (see `figures` for styles and colours) with a description
-in words (`alt_text`); no difference is told by colour alone. Histories are Keras History objects, our TrainResult or
-dicts of lists. The drawing of a network, `visualize_architecture`, comes from `drawings`.
+in words (`alt_text`); no difference is told by colour alone. Histories are Keras History objects, our TrainResult,
+dicts of lists, or groups of runs over seeds (`zoo_results`), whose curves are means with a band of one standard
+deviation. `visualize_architecture` comes from `drawings`; figures of the zoo's results are in `zoo_plots`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from toolkit.arithmetic import require_whole
 from toolkit.blocks import rows_from
+from toolkit.curves import BANDS, MARKERS, Curve, draw_curves, percent, short_number, spread
 from toolkit.drawings import visualize_architecture
 from toolkit.errors import InputError
 from toolkit.figures import (
@@ -71,45 +73,21 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
-LINE_STYLES = ("-", "--", "-.", ":")
 HATCHES = ("", "////", "....")
-MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 ACCURACY_NAMES = ("accuracy", "acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")
-
-
-def _number(value: float) -> str:
-    return "no value" if math.isnan(value) else f"{value:.4g}"
-
-
-def _percent(value: float) -> str:
-    return "no value" if math.isnan(value) else f"{100 * value:.1f}%"
 
 
 # Histories.
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """One line: a value an epoch, NaN where there is none."""
+class _History(dict[str, object]):
+    """Lists by name, and under the same names the standard deviations over seeds of those that are means."""
 
-    label: str
-    epochs: Floats
-    values: Floats
-
-    @property
-    def last(self) -> tuple[float, float] | None:
-        """Epoch and value of the last epoch that has one."""
-        known = np.flatnonzero(~np.isnan(self.values))
-        return (float(self.epochs[known[-1]]), float(self.values[known[-1]])) if known.size else None
-
-    def best(self, pick: Callable[[Floats], Any]) -> tuple[float, float]:
-        """Epoch and value that `pick` (np.nanargmin or np.nanargmax) chooses."""
-        index = int(pick(self.values))
-        return float(self.epochs[index]), float(self.values[index])
+    deviations: Mapping[str, object] = {}
 
 
-def _history(history: object) -> Mapping[str, object]:
-    """The dict of lists in a Keras History, a TrainResult or a dict; raises InputError for anything else."""
+def _history(history: object) -> _History:
+    """The lists in a Keras History, a TrainResult, a group or a dict; raises InputError for anything else."""
     inner = getattr(history, "history", history)
     if not isinstance(inner, Mapping):
         raise InputError(
@@ -118,7 +96,9 @@ def _history(history: object) -> Mapping[str, object]:
         )
     if inner and "loss" not in inner:
         raise InputError(f"a history needs the key 'loss'; this one has {', '.join(map(repr, inner))}")
-    return inner
+    found = _History(inner)
+    found.deviations = getattr(history, "deviations", {})
+    return found
 
 
 def _values(history: Mapping[str, object], key: str) -> Floats:
@@ -131,12 +111,13 @@ def _values(history: Mapping[str, object], key: str) -> Floats:
     return np.where(np.isfinite(values), values, math.nan)
 
 
-def _curve(history: Mapping[str, object], key: str, label: str) -> _Curve:
+def _curve(history: _History, key: str, label: str) -> Curve:
     """The curve under `key`; a list k times shorter than the loss has every k-th epoch (Keras's `validation_freq`)."""
     values, epochs = _values(history, key), len(_values(history, "loss"))
     step = max(1, epochs // max(1, len(values)))
     step = step if len(values) * step <= epochs < (len(values) + 1) * step else 1
-    return _Curve(label, step * np.arange(1.0, len(values) + 1), values)
+    deviations = _values(history.deviations, key) if key in history.deviations else None
+    return Curve(label, step * np.arange(1.0, len(values) + 1), values, deviations)
 
 
 def _accuracy_name(history: Mapping[str, object]) -> str | None:
@@ -145,76 +126,24 @@ def _accuracy_name(history: Mapping[str, object]) -> str | None:
     return next(iter(named + ending), None)
 
 
-def _two_curves(history: Mapping[str, object], key: str) -> list[_Curve]:
+def _two_curves(history: _History, key: str) -> list[Curve]:
     """Training and, where the history has it, validation."""
     curves = [_curve(history, key, "training")]
     return curves + [_curve(history, f"val_{key}", "validation")] * (f"val_{key}" in history)
 
 
-def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Places from 0 to 1 in the order of `wanted` and near to it, at least `gap` apart (closer where they do not fit).
-
-    >>> spread([0.5, 0.5], 0.25)
-    [0.5, 0.75]
-    """
-    gap = min(gap, 1 / max(1, len(wanted) - 1))
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    places = [0.0] * len(wanted)
-    floor = 0.0
-    for i in order:
-        places[i] = floor = max(wanted[i], floor)
-        floor += gap
-    ceiling = 1.0
-    for i in reversed(order):
-        places[i] = ceiling = min(places[i], ceiling)
-        ceiling -= gap
-    return places
-
-
-def _draw_curves(axes: Axes, theme: Theme, curves: Sequence[_Curve], show: Callable[[float], str]) -> None:
-    """Lines that differ in colour, dashes and markers, each with its name and last value at its end."""
-    if not any(curve.last for curve in curves):
-        say(axes, theme, "no values in any epoch" if any(curve.values.size for curve in curves) else "no epochs yet")
-        return
-    for index, curve in enumerate(curves):
-        axes.plot(
-            curve.epochs, curve.values, label=curve.label, color=theme.mark(index), linestyle=LINE_STYLES[index % 4],
-            linewidth=2, marker=MARKERS[index % len(MARKERS)], markersize=5, markevery=max(1, len(curve.values) // 20),
-        )  # fmt: skip
-    axes.grid(axis="y", color=theme.faint, linewidth=0.8)
-    axes.set_xlabel("epoch", color=theme.ink)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
-    longest = max(curve.epochs[-1] for curve in curves if curve.values.size)
-    axes.set_xlim(0.5 if longest < 20 else 0, longest + max(0.25, 0.02 * longest))
-    _label_ends(axes, theme, curves, show)
-
-
-def _label_ends(axes: Axes, theme: Theme, curves: Sequence[_Curve], show: Callable[[float], str]) -> None:
-    """Write each curve's name beside its end, names kept apart, with a thin line from the end to its name."""
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high)
-    ends = [(i, curve, curve.last) for i, curve in enumerate(curves) if curve.last]
-    places = spread([(last[1] - low) / (high - low) for _, _, last in ends if last], 0.07)
-    for (index, curve, last), place in zip(ends, places, strict=True):
-        axes.annotate(
-            f"{printable(curve.label, 28)} {show(last[1])}", last, (1.03, place), "data", "axes fraction",
-            color=theme.text(index), fontsize=9, va="center", annotation_clip=False, parse_math=False,
-            arrowprops={"arrowstyle": "-", "color": theme.mark(index), "linewidth": 0.7, "linestyle": ":"},
-        )  # fmt: skip
-
-
-def _loss_axes(axes: Axes, theme: Theme, curves: Sequence[_Curve], title: str = "loss") -> None:
+def _loss_axes(axes: Axes, theme: Theme, curves: Sequence[Curve], title: str = "loss") -> None:
     dress(axes, theme, title)
-    _draw_curves(axes, theme, curves, _number)
+    draw_curves(axes, theme, curves, short_number)
 
 
-def _accuracy_axes(axes: Axes, theme: Theme, curves: Sequence[_Curve], title: str = "accuracy") -> None:
+def _accuracy_axes(axes: Axes, theme: Theme, curves: Sequence[Curve], title: str = "accuracy") -> None:
     dress(axes, theme, title)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    _draw_curves(axes, theme, curves, _percent)
+    draw_curves(axes, theme, curves, percent)
 
 
-def _in_words(what: str, curves: Sequence[_Curve], show: Callable[[float], str], pick: Callable[[Floats], Any]) -> str:
+def _in_words(what: str, curves: Sequence[Curve], show: Callable[[float], str], pick: Callable[[Floats], Any]) -> str:
     """Say where each curve starts, ends and is best."""
     best_is = "lowest" if pick is np.nanargmin else "highest"
     parts = []
@@ -225,9 +154,16 @@ def _in_words(what: str, curves: Sequence[_Curve], show: Callable[[float], str],
         epoch, best = curve.best(pick)
         parts.append(
             f"{curve.label} from {show(float(curve.values[0]))} to {show(curve.last[1])} "
-            f"({best_is} {show(best)} in epoch {epoch:.0f})"
+            f"({best_is} {show(best)} in epoch {epoch:.0f}{_seeds_in_words(curve, show)})"
         )
     return f"{what}: {'; '.join(parts)}."
+
+
+def _seeds_in_words(curve: Curve, show: Callable[[float], str]) -> str:
+    """How far the last value varies over seeds."""
+    if curve.deviations is None or not curve.last:
+        return ""
+    return f"; standard deviation over seeds {show(float(curve.deviations[~np.isnan(curve.values)][-1]))} at the end"
 
 
 def _epochs(count: int) -> str:
@@ -246,11 +182,11 @@ def plot_history(history: object, title: str = "Training history", *, style: Sty
     panels = figure.subplots(1, 2 if accuracy else 1, squeeze=False)[0]
     losses = _two_curves(data, "loss")
     _loss_axes(panels[0], theme, losses)
-    words = [_in_words("Loss", losses, _number, np.nanargmin)]
+    words = [_in_words("Loss", losses, short_number, np.nanargmin)]
     if accuracy:
         accuracies = _two_curves(data, accuracy)
         _accuracy_axes(panels[1], theme, accuracies)
-        words.append(_in_words("Accuracy", accuracies, _percent, np.nanargmax))
+        words.append(_in_words("Accuracy", accuracies, percent, np.nanargmax))
     return described(figure, f"{title}, {_epochs(len(losses[0].values))}.", *words)
 
 
@@ -265,7 +201,7 @@ def plot_learning_curve(history: object, title: str = "Learning curve", *, style
     figure = new_picture(theme, 7, 4.2)
     axes = figure.subplots()
     _loss_axes(axes, theme, curves, title)
-    words = [_in_words("Loss", curves, _number, np.nanargmin)]
+    words = [_in_words("Loss", curves, short_number, np.nanargmin)]
     if curves[0].last:
         axes.set_ylabel("loss", color=theme.ink)
     if len(curves) == 2 and curves[1].last:
@@ -273,16 +209,17 @@ def plot_learning_curve(history: object, title: str = "Learning curve", *, style
     return described(figure, f"{title}, {_epochs(len(curves[0].values))}.", *words)
 
 
-def _mark_best(axes: Axes, theme: Theme, training: _Curve, validation: _Curve) -> list[str]:
+def _mark_best(axes: Axes, theme: Theme, training: Curve, validation: Curve) -> list[str]:
     """Shade the gap between the curves and mark the lowest validation loss; returns the same in words."""
     epoch, loss = validation.best(np.nanargmin)
     both = np.isin(training.epochs, validation.epochs)
     if both.sum() == len(validation.epochs):
         axes.fill_between(validation.epochs, training.values[both], validation.values, color=theme.tint(1), linewidth=0)
     axes.axvline(epoch, color=theme.line, linewidth=1, linestyle=(0, (2, 3)), zorder=0.9)
-    axes.set_xlabel(f"epoch (dotted: lowest validation loss, epoch {epoch:.0f})", color=theme.ink)
+    bands = "" if validation.deviations is None else BANDS
+    axes.set_xlabel(f"epoch (dotted: lowest validation loss, epoch {epoch:.0f}){bands}", color=theme.ink)
     after = validation.last[0] - epoch if validation.last else 0
-    return [f"The lowest validation loss, {_number(loss)}, is in epoch {epoch:.0f}, {after:.0f} before the last."]
+    return [f"The lowest validation loss, {short_number(loss)}, is in epoch {epoch:.0f}, {after:.0f} before the last."]
 
 
 # Models.
@@ -346,7 +283,7 @@ def _paired(models: Any, histories: Any) -> tuple[list[Any], list[Any], list[str
     return nets, runs, _names_of(nets, net_names or run_names)
 
 
-def _metric(names: Sequence[str], data: Sequence[Mapping[str, object]], metric: str) -> tuple[str, list[_Curve]]:
+def _metric(names: Sequence[str], data: Sequence[_History], metric: str) -> tuple[str, list[Curve]]:
     """What is drawn, and a curve for each history: its validation values where it has any, else those of training."""
     kinds, curves = set(), []
     for name, history in zip(names, data, strict=True):
@@ -394,8 +331,8 @@ def compare_models(
     return described(
         figure,
         f"{title} of {len(names)} models: {', '.join(names)}.",
-        _in_words(accuracy.capitalize(), accuracies, _percent, np.nanargmax),
-        _in_words(loss.capitalize(), losses, _number, np.nanargmin),
+        _in_words(accuracy.capitalize(), accuracies, percent, np.nanargmax),
+        _in_words(loss.capitalize(), losses, short_number, np.nanargmin),
         _listing("Parameters", zip(names, counts, strict=True), "{:,}".format) if counts else "",
     )
 
@@ -487,8 +424,9 @@ def plot_parameter_comparison(
     )
 
 
-def _shares(accuracies: Mapping[str, float | None]) -> dict[str, float]:
+def _shares(accuracies: object) -> dict[str, float]:
     """Names and accuracies, None as NaN; raises InputError where one is no share."""
+    accuracies = getattr(accuracies, "per_class_accuracy", accuracies)
     if not isinstance(accuracies, Mapping):
         raise InputError(f"accuracies are a dict such as {{'cat': 0.93}}; {type(accuracies).__name__} came")
     return {str(name): _share(str(name), value) for name, value in accuracies.items()}
@@ -505,7 +443,7 @@ def _share(name: str, value: object) -> float:
 
 
 def per_class_bar(
-    accuracy_dict: Mapping[str, float | None],
+    accuracy_dict: Mapping[str, float | None] | object,
     title: str = "Accuracy by class",
     *,
     most: int = 120,
@@ -513,7 +451,8 @@ def per_class_bar(
 ) -> Figure:
     """Accuracy of each class, the worst first, in columns of at most 40; of many classes the `most` worst.
 
-    None and NaN stand for a class without test images. Raises InputError where a value is no share between 0 and 1.
+    A training result or a group of runs, whose standard deviations over seeds are drawn too, may come in place of the
+    dict. None and NaN stand for a class without test images. Raises InputError where a value is no share from 0 to 1.
     """
     theme = theme_of(style)
     require_whole("most", most)
@@ -524,11 +463,13 @@ def per_class_bar(
     each = math.ceil(len(drawn) / columns)
     figure = new_picture(theme, 3 + 3.6 * columns, 1.3 + 0.23 * max(3, each))
     mean = float(np.mean(known)) if known else math.nan
-    told = f"mean {_percent(mean)}" if known else "no test images yet"
+    told = f"mean {percent(mean)}" if known else "no test images yet"
     only = f", the {len(drawn)} worst of {len(shares)} classes" if len(drawn) < len(shares) else ""
     add_heading(figure, theme, f"{title} ({told}{only})")
     for index, axes in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
-        _class_axes(axes, theme, drawn[index * each : (index + 1) * each], mean, each)
+        column = drawn[index * each : (index + 1) * each]
+        _class_axes(axes, theme, column, mean, each)
+        _class_errors(axes, theme, column, getattr(accuracy_dict, "per_class_deviations", {}))
     extremes = _extremes([item for item in shares if not math.isnan(item[1])])
     return described(figure, f"{title}, {len(shares)} classes, {told}.", extremes)
 
@@ -542,11 +483,24 @@ def _class_axes(axes: Axes, theme: Theme, shares: Sequence[tuple[str, float]], m
     names, values = zip(*shares, strict=True)
     _draw_bars(axes, theme, names, np.nan_to_num(values), lambda _: "", [theme.mark(0)] * len(values))
     for place, value in enumerate(values):
-        words = "no images" if math.isnan(value) else _percent(value)
+        words = "no images" if math.isnan(value) else percent(value)
         axes.text(1.02, place, words, color=theme.ink, fontsize=9, va="center")
     axes.set(xlim=(0, 1.2), ylim=(places - 0.4, -0.6))
     if not math.isnan(mean):
         axes.axvline(mean, color=theme.ink, linewidth=1, linestyle=":")
+
+
+def _class_errors(
+    axes: Axes, theme: Theme, shares: Sequence[tuple[str, float]], deviations: Mapping[str, float]
+) -> None:
+    """A line of one standard deviation to each side of the end of every bar that has one."""
+    known = [(place, share, deviations[name]) for place, (name, share) in enumerate(shares) if name in deviations]
+    for place, share, deviation in known:
+        axes.errorbar(share, place, xerr=deviation, fmt="none", ecolor=theme.ink, elinewidth=1.2, capsize=2.5)
+    if known:
+        axes.xaxis.set_visible(True)
+        axes.set_xticks([])
+        axes.set_xlabel("lines: ± 1 standard deviation over seeds", color=theme.ink, fontsize=9)
 
 
 def _extremes(shares: Sequence[tuple[str, float]]) -> str:
@@ -554,8 +508,8 @@ def _extremes(shares: Sequence[tuple[str, float]]) -> str:
     if not shares:
         return ""
     if len(shares) <= 10:
-        return _listing("Worst first", shares, _percent)
-    return f"{_listing('Worst', shares[:3], _percent)} {_listing('Best', shares[:-4:-1], _percent)}"
+        return _listing("Worst first", shares, percent)
+    return f"{_listing('Worst', shares[:3], percent)} {_listing('Best', shares[:-4:-1], percent)}"
 
 
 def plot_layer_costs(
@@ -774,7 +728,7 @@ def _draw_peaks(axes: Axes, theme: Theme, peaks: Mapping[str, int], beside: Axes
 # Confusion matrices.
 
 
-def _matrix(cm: ArrayLike, class_names: Sequence[object] | None) -> tuple[Floats, list[str]]:
+def _matrix(cm: Any, class_names: Sequence[object] | None) -> tuple[Floats, list[str]]:
     """The matrix and its names; raises InputError where it is not square, not counts, or has not as many names."""
     try:
         matrix = np.asarray(cm, dtype=float)
@@ -804,7 +758,7 @@ def row_shares(matrix: Floats) -> Floats:
 
 
 def plot_confusion_matrix(
-    cm: ArrayLike,
+    cm: ArrayLike | object,
     class_names: Sequence[object] | None = None,
     title: str = "Confusion matrix",
     *,
@@ -812,11 +766,13 @@ def plot_confusion_matrix(
 ) -> Figure:
     """Counts of true class (down) and predicted class (across), each cell shaded by its share of the true class.
 
+    A result with a `confusion` may come in place of the table; its own `class_names` count where none are given.
     The shade grows with the root of the share, so that rare mistakes show. Above 20 classes the numbers give way to a
     list of the most frequent mistakes. Raises InputError for a matrix that is not square or names of another number.
     """
     theme = theme_of(style)
-    matrix, names = _matrix(cm, class_names)
+    own = getattr(cm, "class_names", None) or None
+    matrix, names = _matrix(getattr(cm, "confusion", cm), own if class_names is None else class_names)
     many = len(names) > 20
     side = min(7.5, max(3.2, 0.46 * len(names)))
     figure = new_picture(theme, side + (6.2 if many else 2.6), side + (2.1 if many else 1.5))
@@ -897,7 +853,7 @@ def _matrix_words(matrix: Floats, names: Sequence[str]) -> list[str]:
         return ["It is empty."]
     mistakes = [f"{true} taken for {guess} {count}" for true, guess, count in _mistakes(matrix, names)[:5]]
     most = f"Most frequent mistakes: {', '.join(mistakes)}." if mistakes else "No mistakes."
-    return [f"{right:.10g} of {total:.10g} right ({_percent(right / total)}).", most]
+    return [f"{right:.10g} of {total:.10g} right ({percent(right / total)}).", most]
 
 
 # Predictions.
@@ -1200,7 +1156,7 @@ def _label_words(labelled: Mapping[str, NDArray[np.int64]], names: Sequence[str]
     for who, labels in labelled.items():
         counts = np.bincount(labels[labels < len(names)], minlength=len(names)) / max(1, labels.size)
         order = [int(number) for number in np.argsort(-counts, kind="stable") if counts[number]][:6]
-        words.append(f"{who}: {', '.join(f'{names[i]} {_percent(float(counts[i]))}' for i in order) or 'nothing'}.")
+        words.append(f"{who}: {', '.join(f'{names[i]} {percent(float(counts[i]))}' for i in order) or 'nothing'}.")
     return words
 
 
@@ -1276,13 +1232,16 @@ def plot_explanations(
 ) -> Figure:
     """Each image twice: as it is, and dimmed where the evidence for the answer is not (`explaining.grad_cam`).
 
-    `images` are uint8 (n, h, w, 3), `maps` from 0 to 1 (n, any, any), `words` what stands under each pair; `columns`
-    pairs stand in a row. Light and dark tell what matters, no colour does. Raises InputError where the numbers differ.
+    `images` are uint8 (n, h, w, 1 or 3), `maps` from 0 to 1 (n, any, any), `words` what stands under each pair;
+    `columns` pairs stand in a row. Light and dark tell what matters, no colour does. Raises InputError where the
+    numbers differ.
     """
     theme = theme_of(style)
     pictures, evidence = np.asarray(images), np.asarray(maps, float)
     if not len(pictures) == len(evidence) == len(words):
         raise InputError(f"{len(pictures)} images need as many maps and words; {len(evidence)} and {len(words)} came")
+    if pictures.shape[-1] == 1:
+        pictures = np.repeat(pictures, 3, axis=-1)
     figure, panels = _picture_grid(theme, title, 2 * len(pictures), 2 * columns)
     for number, picture in enumerate(pictures):
         strength = _enlarged(evidence[number], (picture.shape[0], picture.shape[1]))

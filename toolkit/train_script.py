@@ -1,6 +1,7 @@
 """A training run as a script of plain Keras: the network, the optimizer and `model.fit`, with nothing of the app.
 
 From the toolkit it takes the data, in the same split and order, and the augmentation and accumulation where there are.
+A recipe stands in it as its numbers; what they mean to Keras, and the half precision of a network, the toolkit knows.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ os.environ["KERAS_BACKEND"] = "{backend}"  # has to be chosen before Keras is im
 
 {imports}
 {limits}
-keras.utils.set_random_seed({seed})
+{policy}keras.utils.set_random_seed({seed})
 
 {model}
-data = take(load_dataset({quoted}), {train_limit}, seed={seed})
+{recipe}data = take(load_dataset({quoted}), {train_limit}, seed={seed})
 train, validation = train_validation_split(data.y_train, {validation_fraction}, seed={seed})
 {batches}
-model.compile({optimizer}, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+model.compile({compilation})
 history = model.fit(
 {fit}
 )
-loss, accuracy = model.evaluate(data.x_test, data.y_test, verbose=0)
+loss, accuracy = model.evaluate(data.x_test, {tested}, verbose=0)
 print(f"test accuracy {{accuracy:.4f}}, test loss {{loss:.4f}}")
 model.save(Path(sys.argv[1] if len(sys.argv) > 1 else ".") / "model.keras")
 '''
@@ -68,42 +69,86 @@ def run_script(
     'run.py'
     """
     imports, _, model = keras_code(net).partition("\n\n")
-    own = ["from toolkit.loading import load_dataset, take, train_validation_split"]
-    own += [f"from toolkit.fitting import {', '.join(_fed_with(config))}"] if _fed_with(config) else []
+    recipe = config.learning
     return _TEMPLATE.format(
         name=net.name,
         dataset=config.dataset,
         quoted=json.dumps(config.dataset),
         versions=versions,
         backend=backend,
-        imports="\n".join([*imports.splitlines(), *sorted(own)]),
+        imports="\n".join([*imports.splitlines(), *_own_imports(config)]),
         limits=_LIMITS.format(threads=threads) if threads and backend == "tensorflow" else "",
         seed=config.seed,
-        model=model,
+        model=model if recipe.precision == "float32" else f"{model}\n{_WIDE}",
+        policy="" if recipe.precision == "float32" else f'keras.config.set_dtype_policy("{recipe.precision}")\n',
+        recipe=f"recipe = {recipe}\n" if config.recipe else "",
         train_limit=config.train_limit,
         validation_fraction=config.validation_fraction,
         batches=f"batches = {_batches(config)}\n" if _fed_with(config) else "",
-        optimizer=_optimizer(config),
+        compilation=_compilation(config),
         fit="\n".join(f"    {argument}," for argument in _fit_arguments(config, validation_batch)),
+        tested=_targets(config, "data.y_test"),
     )
 
 
+# A probability in half precision has too few digits for the logarithm of the loss.
+_WIDE = 'model.layers[-1].dtype_policy = "float32"\nkeras.config.set_dtype_policy("float32")\n'
+
+
+def _own_imports(config: TrainConfig) -> list[str]:
+    """What the script takes from the toolkit."""
+    fed = _fed_with(config)
+    augmenting = [name for name in fed if name in ("Augmented", "RecipeBatches")]
+    augmenting += ["smoothed"] if config.learning.mixes else []
+    wanted: dict[str, list[str]] = {
+        "augmenting": augmenting,
+        "fitting": [name for name in fed if name not in augmenting],
+        "loading": ["load_dataset", "take", "train_validation_split"],
+        "optimizing": ["optimizer"] if config.recipe else [],
+        "recipes": ["Recipe"] if config.recipe else [],
+    }
+    return [f"from toolkit.{module} import {', '.join(names)}" for module, names in wanted.items() if names]
+
+
 def _fed_with(config: TrainConfig) -> list[str]:
-    """What of `toolkit.fitting` the script needs: nothing where Keras cuts the arrays into batches itself."""
-    if config.accumulation_steps > 1:
-        return ["Accumulated", "Augmented", "ImageMeans"]
-    return ["Augmented"] if config.augmentation != "none" else []
+    """What makes the batches: nothing of ours where Keras cuts the arrays into batches itself."""
+    if config.recipe is None and config.augmentation == "none" and config.accumulation_steps == 1:
+        return []
+    made = ["RecipeBatches" if config.recipe else "Augmented"]
+    return [*made, "Accumulated", "ImageMeans"] if config.accumulation_steps > 1 else made
 
 
 def _batches(config: TrainConfig) -> str:
     """The expression that makes the batches, augmented or accumulated."""
-    arguments = f"{_IMAGES}, {_LABELS}, {config.update_images}, {json.dumps(config.augmentation)}, seed={config.seed}"
-    made = f"Augmented({arguments})"
+    images, kind = config.update_images, json.dumps(config.augmentation)
+    if config.recipe:
+        made = f"RecipeBatches({_IMAGES}, {_LABELS}, recipe, {_CLASSES}, seed={config.seed}, batch_size={images})"
+    else:
+        made = f"Augmented({_IMAGES}, {_LABELS}, {images}, {kind}, seed={config.seed})"
     return f"Accumulated({made}, {config.accumulation_steps})" if config.accumulation_steps > 1 else made
+
+
+_CLASSES = "data.info.classes"
+
+
+def _targets(config: TrainConfig, labels: str) -> str:
+    """The expression of labels as the loss takes them."""
+    return f"smoothed({labels}, {_CLASSES}, 0.0)" if config.learning.mixes else labels
+
+
+def _compilation(config: TrainConfig) -> str:
+    """The arguments of `model.compile`."""
+    recipe = config.learning
+    loss = "categorical_crossentropy" if recipe.mixes else "sparse_categorical_crossentropy"
+    compiled = {"on": ", jit_compile=True", "off": ", jit_compile=False"}.get(recipe.jit_compile, "")
+    return f'{_optimizer(config)}, loss="{loss}", metrics=["accuracy"]{compiled}'
 
 
 def _optimizer(config: TrainConfig) -> str:
     """The expression that makes the optimizer. The cosine's length is known once the images are counted."""
+    if config.recipe:
+        updates = f"{config.epochs} * -(-len(train) // {config.update_images})"
+        return f"optimizer(recipe, {updates}, {config.accumulation_steps})"
     rate, steps = repr(config.learning_rate), config.accumulation_steps
     accumulated = f", gradient_accumulation_steps={steps}" if steps > 1 else ""
     if config.schedule == "cosine":
@@ -120,12 +165,12 @@ def _fit_arguments(config: TrainConfig, validation_batch: int) -> list[str]:
     """The arguments of `model.fit`, one a line."""
     arrays = [_IMAGES, _LABELS, f"batch_size={config.update_images}"]
     callbacks = ["ImageMeans(batches)"] if config.accumulation_steps > 1 else []
-    if config.schedule == "plateau":
+    if config.learning.schedule == "plateau":
         callbacks.append('keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=1)')
     return [
         *(["batches", "shuffle=False"] if _fed_with(config) else arrays),
         f"epochs={config.epochs}",
-        "validation_data=(data.x_train[validation], data.y_train[validation])",
+        f"validation_data=(data.x_train[validation], {_targets(config, 'data.y_train[validation]')})",
         f"validation_batch_size={validation_batch}",
         *([f"callbacks=[{', '.join(callbacks)}]"] if callbacks else []),
     ]

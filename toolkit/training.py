@@ -22,12 +22,13 @@ from typing import Any, ClassVar
 
 from toolkit import export
 from toolkit.architectures import ARCHITECTURES, architecture
-from toolkit.arithmetic import require_choice, require_whole
+from toolkit.arithmetic import require_whole
 from toolkit.costs import trace
 from toolkit.datasets import DATASETS, DatasetInfo, dataset_key
 from toolkit.errors import InputError
 from toolkit.layers import Architecture, Rescaling
 from toolkit.processes import Ending, Launcher, follow
+from toolkit.recipes import Recipe, recipe_named, require_known, require_number
 
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "shift", "flip", "shift_flip")
@@ -37,6 +38,11 @@ CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
 RESULT_FILE = "result.json"
 # Pixels go from 0 to 255 into every network of ours, and are brought to 0 … 1 inside it.
 _SCALE = Rescaling(scale=1 / 255, name="rescaling")
+# Of a setting that the recipe has where nobody gives it; `TrainConfig` puts the recipe's number, or this, in its place.
+_GIVEN_BY_RECIPE: Any = object()
+_WITHOUT_RECIPE = {"batch_size": 64, "learning_rate": 2e-3, "epochs": 3}
+# What a recipe alone decides.
+_OF_RECIPES = ("optimizer", "momentum", "schedule", "augmentation")
 
 
 @dataclass(frozen=True)
@@ -61,9 +67,14 @@ class TrainConfig:
     validation_fraction: the share of the training images, of each class alike, that is kept aside to validate with.
     train_limit: use no more training images than this, as many of each class; None means all of them.
     seed: decides the split, the first weights, the order of the images, dropout and augmentation.
+    recipe: how the network learns, by name in `RECIPES` or as a `Recipe`. It decides on the optimizer, the schedule,
+        the augmentation and all else that a recipe has; batch_size, learning_rate and epochs are the recipe's as well,
+        unless they are given.
 
     >>> TrainConfig(channels=8).epochs
     3
+    >>> TrainConfig(recipe="notes", epochs=5).learning.schedule
+    'plateau'
     >>> TrainConfig(epochs=0)
     Traceback (most recent call last):
     toolkit.arithmetic.InputError: epochs must be at least 1; 0 came; give 1 or more
@@ -73,32 +84,34 @@ class TrainConfig:
     architecture: str = "small_cnn"
     channels: int = 16
     dropout: float = 0.25
-    batch_size: int = 64
+    batch_size: int = _GIVEN_BY_RECIPE
     accumulation_steps: int = 1
     effective_batch: int | None = None
-    learning_rate: float = 2e-3
+    learning_rate: float = _GIVEN_BY_RECIPE
     optimizer: str = "adam"
     momentum: float = 0.9
-    epochs: int = 3
+    epochs: int = _GIVEN_BY_RECIPE
     seed: int = 0
     augmentation: str = "none"
     schedule: str = "cosine"
     validation_fraction: float = 0.1
     train_limit: int | None = None
     network: Architecture | None = None
+    recipe: Recipe | str | None = None
 
     work: ClassVar[str] = "toolkit.fitting:fit"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", _dataset_name(self.dataset))
-        _require_known("architecture", self.architecture, tuple(ARCHITECTURES))
-        _require_known("optimizer", self.optimizer, OPTIMIZERS)
-        _require_known("augmentation", self.augmentation, AUGMENTATIONS)
-        _require_known("schedule", self.schedule, SCHEDULES)
-        _require_number("dropout", self.dropout, 0, 1, "0.25")
-        _require_number("momentum", self.momentum, 0, 1, "0.9")
-        _require_number("learning_rate", self.learning_rate, 0, 100, "0.001", open_below=True)
-        _require_number("validation_fraction", self.validation_fraction, 0, 1, "0.1", open_below=True)
+        self._take_from_recipe()
+        require_known("architecture", self.architecture, tuple(ARCHITECTURES))
+        require_known("optimizer", self.optimizer, OPTIMIZERS)
+        require_known("augmentation", self.augmentation, AUGMENTATIONS)
+        require_known("schedule", self.schedule, SCHEDULES)
+        require_number("dropout", self.dropout, 0, 1, "0.25")
+        require_number("momentum", self.momentum, 0, 1, "0.9")
+        require_number("learning_rate", self.learning_rate, 0, 100, "0.001", open_below=True)
+        require_number("validation_fraction", self.validation_fraction, 0, 1, "0.1", open_below=True)
         require_whole("channels", self.channels)
         require_whole("epochs", self.epochs)
         require_whole("seed", self.seed, least=0)
@@ -107,6 +120,23 @@ class TrainConfig:
         if self.effective_batch is not None:
             _require_effective_batch(self.effective_batch, self.batch_size, self.accumulation_steps)
         self._check_sizes()
+
+    def _take_from_recipe(self) -> None:
+        """Find the recipe by its name, and take from it what was not given."""
+        if isinstance(self.recipe, str):
+            object.__setattr__(self, "recipe", recipe_named(self.recipe))
+        if not isinstance(self.recipe, Recipe | None):
+            raise InputError(f"recipe must be a name or a Recipe; {type(self.recipe).__name__} came")
+        for name, usual in _WITHOUT_RECIPE.items():
+            if getattr(self, name) is _GIVEN_BY_RECIPE:
+                object.__setattr__(self, name, getattr(self.recipe, name) if self.recipe else usual)
+        defaults = {each.name: each.default for each in fields(self)}
+        own = [name for name in _OF_RECIPES if getattr(self, name) != defaults[name]]
+        if self.recipe and own:
+            raise InputError(
+                f"the recipe {self.recipe.name!r} decides on {', '.join(_OF_RECIPES)}, and {own[0]} was given; leave "
+                "it out, or change the recipe with dataclasses.replace"
+            )
 
     def _check_sizes(self) -> None:
         if self.seed >= 2**32:
@@ -118,6 +148,20 @@ class TrainConfig:
         info = DATASETS.get(self.dataset)
         if info is not None:
             require_fitting_batch(self, info)
+
+    @property
+    def learning(self) -> Recipe:
+        """How the network learns, as a recipe: that of the run, with the run's own numbers, or one of its settings.
+
+        What `augmentation` does is not in it: that is written down as a share of the images' size.
+
+        >>> TrainConfig(optimizer="sgd", epochs=5).learning.momentum
+        0.9
+        """
+        own = {name: getattr(self, name) for name in _WITHOUT_RECIPE}
+        if isinstance(self.recipe, Recipe):
+            return replace(self.recipe, **own)
+        return Recipe(optimizer=self.optimizer, momentum=self.momentum, nesterov=False, schedule=self.schedule, **own)
 
     @property
     def update_images(self) -> int:
@@ -139,7 +183,8 @@ class TrainConfig:
         5
         """
         data = {each.name: getattr(self, each.name) for each in fields(self)}
-        return data | {"network": self.network and export.to_dict(self.network)}
+        recipe = self.recipe.to_dict() if isinstance(self.recipe, Recipe) else None
+        return data | {"network": self.network and export.to_dict(self.network), "recipe": recipe}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrainConfig:
@@ -147,8 +192,12 @@ class TrainConfig:
         known = [each.name for each in fields(cls)]
         if strange := [name for name in data if name not in known]:
             raise InputError(f"there is no setting {strange[0]!r}; the settings are {', '.join(known)}")
-        network = data.get("network")
-        return cls(**{**data, "network": network if network is None else export.from_dict(network)})
+        network, recipe = data.get("network"), data.get("recipe")
+        made = {
+            "network": network if network is None else export.from_dict(network),
+            "recipe": Recipe.from_dict(recipe) if isinstance(recipe, Mapping) else recipe,
+        }
+        return cls(**{**data, **made})
 
     def ended(self, ending: Ending) -> Done | Failed:
         """The last event of a process that ended without one: what it had written down, or why there is nothing."""
@@ -183,20 +232,6 @@ def _dataset_name(name: object) -> str:
             "the path of a folder that holds a subfolder of images for each class"
         )
     return name
-
-
-def _require_known(what: str, value: object, choices: tuple[str, ...]) -> None:
-    if not isinstance(value, str):
-        raise InputError(f"{what} must be one of {', '.join(choices)}; {value!r} came")
-    require_choice(what, value, choices)
-
-
-def _require_number(what: str, value: object, low: float, high: float, example: str, open_below: bool = False) -> None:
-    """Refuse what is not a number from `low` (or above it, `open_below`) up to, but not including, `high`."""
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    if not low <= number < high or (open_below and number == low):
-        bounds = f"{'above' if open_below else 'from'} {low:g} and below {high:g}"
-        raise InputError(f"{what} must be a number {bounds}; {value!r} came; give one such as {example}")
 
 
 def split_sizes(config: TrainConfig, info: DatasetInfo) -> tuple[int, int]:
@@ -429,10 +464,14 @@ class TrainResult:
         compiles the network, and validation are left out of both.
     peak_memory_bytes: the highest resident size of the training process. Nothing is subtracted: it includes Python,
         Keras with its backend (some 400 to 700 MB) and the dataset.
+    validation_accuracy: of the network as it is written down, which is None where it validated after no epoch.
+    augmented_test_accuracy: where the recipe has views of the test images, the accuracy of the mean over them, and None
+        where it has not, or where the run was stopped.
     stopped: whether the run ended before its last epoch; `note` then says why in a sentence.
 
     The folder holds model.keras, weights.npz (for `forward.load_weights`), history.csv, predictions.npz
-    (`probabilities` of the test images whose numbers are in `index`), run.py and result.json, written last.
+    (`probabilities` of the test images whose numbers are in `index`, and `augmented_probabilities` where the recipe has
+    views), run.py and result.json, written last.
     """
 
     config: TrainConfig
@@ -450,6 +489,8 @@ class TrainResult:
     epochs_done: int
     folder: Path
     note: str = ""
+    validation_accuracy: float | None = None
+    augmented_test_accuracy: float | None = None
     made_with: Mapping[str, str | int | None] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

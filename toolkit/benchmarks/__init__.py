@@ -31,6 +31,13 @@ BENCHMARKS = {
     "finetuning": "MobileNetV2 on photos: test accuracy by width over three splits, time, what cached features save",
     "segmentation": "digits on photos labelled pixel by pixel: what skip connections bring, at borders and inside",
     "grading": "submissions a minute, a student's check, Keras questions; otter-grader in the same run where it is",
+    "zoo": "networks, recipes and seeds on real images: accuracy beside parameters, operations, seconds, memory",
+    "speed": "images per second of the lean network: ours, a bare model.fit, the same network in PyTorch",
+    "analysis": "what networks know: calibration, confusion, robustness, int8, ensembles, transfer, training sizes",
+    "why": "a convolutional network beside dense ones of equal parameters: on images, moved ones, shuffled pixels",
+    "pooling": "five ways to halve feature maps: accuracy, and how often a moved image gets another answer",
+    "lrn": "local response normalization beside none and beside batch normalization: accuracy and cost",
+    "architectures": "how long a forward pass takes beside its MACs; what shortcuts are for in deep networks",
 }
 PACKAGES = (
     "cnn-toolkit",

@@ -17,7 +17,7 @@ from toolkit.segmentation import SegmentationResult, SegmentConfig, Segmented, s
 # Long et al. (2015, table 2) gained 3.0 points by skips to 8s on PASCAL VOC, where things are larger than digits are.
 SKIPS_GAIN, MEAN_IOU = 0.10, 0.80
 
-FULL = SegmentConfig()
+FULL = SegmentConfig(epochs=16)
 QUICK = SegmentConfig(
     image_size=64, channels=8, train_images=720, validation_images=8, test_images=64, epochs=4,
     difficulty=DIFFICULTIES["easy"], boundary_pixels=1,

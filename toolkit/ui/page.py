@@ -11,6 +11,7 @@ from toolkit.pictures import Shelf
 from toolkit.processes import warm_up
 from toolkit.ui.api import add_endpoints
 from toolkit.ui.calculator import Calculator
+from toolkit.ui.comparer import Comparer
 from toolkit.ui.components import area, at_once
 from toolkit.ui.finetuner import Finetuner
 from toolkit.ui.markup import join, tag
@@ -40,6 +41,8 @@ def build_page(jobs: Jobs | None = None) -> gr.Blocks:
                 trainer = Trainer(jobs, calculator, tab)
             with gr.Tab("Predict"):
                 predictor = Predictor(jobs, Shelf(jobs.folder / "datasets"), trainer.job)
+            with gr.Tab("Compare") as compare_tab:
+                Comparer(compare_tab)
             with gr.Tab("Your photos") as photos_tab:
                 finetuner = Finetuner(jobs, photos_tab)
             with gr.Tab("Label pixels") as pixels_tab:
