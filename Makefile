@@ -6,7 +6,7 @@ JAX_VENV := .venv-jax
 BOOK_VENV := .venv-book
 BOOK := $(BOOK_VENV)/bin/python
 JAX_TESTS := $(patsubst %,tests/test_%.py,architectures attacks augmenting batches bench build command_line costs explaining export \
-	floors gradients keras_files keras_layers memory optimizing pixel_losses quantizing runtimes streaming_outputs streaming_samples system train_command training)
+	floors gradients keras_files keras_layers memory optimizing pixel_losses quantizing recipes runtimes streaming_outputs streaming_samples system train_command training)
 # Tests of one file stay in one process: what a module has trained once serves all of them.
 PROCESSES ?= 2
 PIP := -m pip install --quiet --disable-pip-version-check --prefer-binary

@@ -143,7 +143,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
 
 
 @needs_simplejpeg
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
+@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: " ".join(options) or "usual")
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_both_decoders_agree(options: dict[str, Any], mode: str) -> None:
     for size in ((256, 256), (255, 301), (97, 64), (1000, 90), (17, 1)):
