@@ -65,8 +65,8 @@ def test_only_the_full_run_is_written_into_the_book(
 
 
 def test_an_unknown_benchmark_is_a_sentence() -> None:
-    with pytest.raises(InputError, match="there is no benchmark 'speed'; choose one of training"):
-        run("speed")
+    with pytest.raises(InputError, match="there is no benchmark 'tempo'; choose one of training"):
+        run("tempo")
 
 
 def test_every_benchmark_has_its_module() -> None:
