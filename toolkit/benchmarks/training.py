@@ -13,7 +13,7 @@ from typing import ClassVar
 from toolkit import processes, system
 from toolkit.benchmarks import Check, Measured, Row, in_turn, median_ratio
 from toolkit.processes import Ending, start_worker
-from toolkit.training import Done, Event, Started, Step, TrainConfig, train
+from toolkit.training import ENDED, Done, Event, Failed, Started, Step, TrainConfig, train
 
 OVERHEAD_LIMIT = 1.05
 FIRST_STEP_LIMIT, STOP_LIMIT, GROWTH_LIMIT = 5.0, 1.0, 0.2
@@ -124,7 +124,7 @@ class _Life:
 
 
 def _live(config: TrainConfig, folder: Path, steps: int) -> _Life:
-    """Start a run, stop it after so many reported steps."""
+    """Start a run, stop it after so many reported steps. One that had to be ended counts with the seconds until then."""
     stop, started_at = threading.Event(), time.perf_counter()
     begun = first_step = stopped_at = 0.0
     for event in train(config, folder, stop, threads=1):
@@ -137,7 +137,7 @@ def _live(config: TrainConfig, folder: Path, steps: int) -> _Life:
         if steps == 0 and not stop.is_set():
             stopped_at = now
             stop.set()
-    if not isinstance(event, Done):
+    if not isinstance(event, Done) and event != Failed(ENDED):
         raise RuntimeError(f"a training of the benchmark gave no result: {event}")
     return _Life(begun, first_step, time.perf_counter() - stopped_at)
 
