@@ -124,7 +124,7 @@ class _Life:
 
 
 def _live(config: TrainConfig, folder: Path, steps: int) -> _Life:
-    """Start a run, stop it after so many reported steps. One that had to be ended counts with the seconds until then."""
+    """Start a run, stop it after so many reported steps. One that had to be ended counts until then."""
     stop, started_at = threading.Event(), time.perf_counter()
     begun = first_step = stopped_at = 0.0
     for event in train(config, folder, stop, threads=1):
