@@ -53,7 +53,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(zoo, "ROOT", folder)
         patch.chdir(folder)
         assert zoo_command(seeds=1) == 0
-        patch.setattr(zoo, "_draw_figures", lambda folder: None)  # they were drawn once
+        patch.setattr(zoo, "_draw_figures", lambda records, folder: None)  # they were drawn once
         yield folder
 
 

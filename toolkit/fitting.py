@@ -30,7 +30,7 @@ from toolkit.forward import save_weights, weights_of
 from toolkit.layers import Architecture
 from toolkit.loading import Pixels, load_dataset, take, train_validation_split
 from toolkit.processes import Context
-from toolkit.recipes import Recipe
+from toolkit.recipes import memory_slots
 from toolkit.runtimes import predict_memory
 from toolkit.show import readable_bytes
 from toolkit.train_script import run_script
@@ -318,16 +318,6 @@ def _require_memory(config: TrainConfig, net: Architecture, data: Split) -> None
             f"this run needs about {readable_bytes(wanted)} of memory and {readable_bytes(free)} are free; "
             + _what_fits(config, smaller)
         )
-
-
-def memory_slots(recipe: Recipe) -> str:
-    """The optimizer as `costs` knows it: by how many numbers it keeps for each weight.
-
-    >>> memory_slots(Recipe(optimizer="sgd")), memory_slots(Recipe(optimizer="muon", weight_averaging=0.99))
-    ('momentum', 'adam')
-    """
-    kept = {"sgd": 1 if recipe.momentum else 0, "lion": 1, "muon": 1}.get(recipe.optimizer, 2)
-    return ("sgd", "momentum", "adam", "adam")[kept + bool(recipe.weight_averaging)]
 
 
 def _what_fits(config: TrainConfig, batch: int) -> str:

@@ -31,6 +31,7 @@ from toolkit.costs import Costs, costs
 from toolkit.datasets import DATASETS, DatasetInfo
 from toolkit.errors import InputError
 from toolkit.processes import can_fork
+from toolkit.recipes import memory_slots
 from toolkit.runtimes import MemoryEstimate, predict_memory
 from toolkit.training import (
     Done,
@@ -178,11 +179,11 @@ def forecast(config: TrainConfig) -> Forecast:
     """
     info = _known(config)
     net = network_of(config, info)
-    price = costs(net, batch=config.batch_size, optimizer=_slots(config))
+    price = costs(net, batch=config.batch_size, optimizer=memory_slots(config.learning))
     estimate = predict_memory(
         net,
         config.batch_size,
-        optimizer=_slots(config),
+        optimizer=memory_slots(config.learning),
         execution=system.default_execution(),
         accumulation_steps=config.accumulation_steps,
     )
@@ -214,11 +215,6 @@ def _known(config: TrainConfig) -> DatasetInfo:
     if info is None:
         raise InputError(f"the dataset must be one of {', '.join(DATASETS)}; folders are for the command line")
     return info
-
-
-def _slots(config: TrainConfig) -> str:
-    """The optimizer by what it remembers: SGD with momentum keeps one number a parameter, without it none."""
-    return "momentum" if config.optimizer == "sgd" and config.momentum else config.optimizer
 
 
 def memory_limit(limits: Limits, available: int | None = None) -> int:
@@ -266,7 +262,7 @@ def _what_fits(config: TrainConfig, ahead: Forecast, limit: int) -> str:
                 share=share,
                 train_size=split_sizes(config, info)[0],
                 test_size=info.test_size,
-                optimizer=_slots(config),
+                optimizer=memory_slots(config.learning),
             )
         except InputError:
             continue

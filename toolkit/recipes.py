@@ -229,3 +229,13 @@ def recipe_named(name: str) -> Recipe:
     close = difflib.get_close_matches(str(name), RECIPES, n=1)
     nearest = f"the nearest is {close[0]!r}; " if close else ""
     raise InputError(f"there is no recipe {name!r}; {nearest}choose one of {', '.join(RECIPES)}")
+
+
+def memory_slots(recipe: Recipe) -> str:
+    """The optimizer as `costs` knows it: by how many numbers it keeps for each weight.
+
+    >>> memory_slots(Recipe(optimizer="sgd")), memory_slots(Recipe(optimizer="muon", weight_averaging=0.99))
+    ('momentum', 'adam')
+    """
+    kept = {"sgd": 1 if recipe.momentum else 0, "lion": 1, "muon": 1}.get(recipe.optimizer, 2)
+    return ("sgd", "momentum", "adam", "adam")[kept + bool(recipe.weight_averaging)]

@@ -151,26 +151,27 @@ def zoo_command(
         folder = _results_folder()
         todo = missing(jobs(experiments, seeds, seed), read_records(folder / "zoo"))
         interrupted = _make(todo, folder / "zoo", budget_minutes)
-        measured = summarized(read_records(folder / "zoo"))
+        records = read_records(folder / "zoo")
+        measured = summarized(records)
     seconds = round(time.monotonic() - begun, 1)
     machine, versions = system.describe_machine(), system.package_versions(*PACKAGES)
     report = Report("zoo", machine, versions, date, seed, seconds, quick, measured.rows, measured.checks)
     if not quick:
         (folder / "zoo.json").write_text(report.to_json() + "\n", encoding="utf-8")
-        _draw_figures(folder / "zoo")
+        _draw_figures(records, folder / "zoo")
     if as_json:
         sys.stdout.write(report.to_json() + "\n")
     else:
-        sys.stdout.write((_quick_table(report) if quick else table(read_records(folder / "zoo"))) + "\n")
+        sys.stdout.write((_quick_table(report) if quick else table(records)) + "\n")
         sys.stdout.write("\n" + checks_table(report.checks) + "\n")
     return INTERRUPTED if interrupted else int(not report.ok)
 
 
-def _draw_figures(folder: Path) -> None:
+def _draw_figures(records: Sequence[Record], folder: Path) -> None:
     """The figures of the stored runs, beside them; matplotlib is loaded for them only."""
     from toolkit.zoo_plots import save_zoo_figures
 
-    if records := read_records(folder):
+    if records:
         save_zoo_figures(records, folder)
 
 
